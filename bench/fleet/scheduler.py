@@ -7,8 +7,11 @@ makes its database in FOLDER.
 
 import json
 import os
+import resource
 import sqlite3
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -224,16 +227,40 @@ def measure(dags: Sequence[Any], runs: int, *, folder: Path) -> dict[str, float]
     }
 
 
+def start_nothing(run: str, state: str, backends: Sequence[str]) -> None:
+    """Start a process as the listener does when a run ends: hundreds at once would measure themselves."""
+    process = subprocess.Popen(["true"], stdin=subprocess.DEVNULL, start_new_session=True)
+    threading.Thread(target=process.wait, daemon=True).start()
+
+
+def follow_up_seconds(run: str) -> float:
+    """Return the CPU of the process that stops the orphaned jobs of a run that ended."""
+    command = [sys.executable, "-m", "modelway.following.orphaned_jobs", run, "success", "local"]
+    # The first one makes the lineage.
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
 def main(models: int, runs: int, folder: Path) -> None:
     """Measure the empty DAGs, then ours, and print both."""
     os.environ.update(settings(folder))
+    from modelway.plugin import EndOfRuns
+
+    EndOfRuns.follow_up = staticmethod(start_nothing)
     (folder / "dags").mkdir(parents=True)
     from airflow.utils.db import initdb
 
     initdb()
     ours = build(models, folder)
     empty = [emptied(dag) for dag in ours]
-    print(json.dumps({"empty": measure(empty, runs, folder=folder), "ours": measure(ours, runs, folder=folder)}))
+    found: dict[str, Any] = {
+        name: measure(dags, runs, folder=folder) for name, dags in (("empty", empty), ("ours", ours))
+    }
+    found["follow_up_cpu_seconds"] = follow_up_seconds(f"{ours[0].dag_id}/bench-0")
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

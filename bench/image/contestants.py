@@ -1,9 +1,10 @@
 """Ways to bring the files of a folder into a registry as an image; each is a process that ``run.py`` starts.
 
 ``python contestants.py NAME FOLDER REPOSITORY TAG SCRATCH`` pushes; it prints the seconds of that without the start of
-Python, and the digest. ``modelway`` is the builder of this repository, ``before`` that of an earlier build (PYTHONPATH
-says which), ``append`` the least that can be done with http.client: hash each file as a layer, then send it; with
-digests that ``SCRATCH`` remembers it only sends.
+Python, and the digest. ``modelway`` is the builder of this repository with what freezing knows, ``hashing`` the same
+without the digests of layers, ``before`` that of an earlier build (PYTHONPATH says which), ``append`` the least that
+can be done with http.client: hash each file as a layer, then send it; with digests that ``SCRATCH`` remembers it only
+sends.
 """
 
 import hashlib
@@ -27,10 +28,21 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
 def modelway(folder: Path, repository: str, tag: str, scratch: Path) -> str:
-    """Build with the builder of modelway; digests of files are known from freezing."""
+    """Build with the builder of modelway; the digests of files and of layers are known from freezing."""
+    return _built(folder, repository, tag, scratch)
+
+
+def hashing(folder: Path, repository: str, tag: str, scratch: Path) -> str:
+    """Build as ``modelway``, without the digests of layers, as of an archive of an earlier version."""
+    return _built(folder, repository, tag, scratch, layers_known=False)
+
+
+def _built(folder: Path, repository: str, tag: str, scratch: Path, *, layers_known: bool = True) -> str:
     from modelway.builders.base import BuildOptions, Layer, LayerFile, load_builder
 
     digests = json.loads((folder / "digests.json").read_text())
+    is_ours = "known_layers" in BuildOptions.__dataclass_fields__
+    knows = is_ours and layers_known and "digest" in Layer.__dataclass_fields__
     layers = [
         Layer(
             files=(
@@ -40,11 +52,11 @@ def modelway(folder: Path, repository: str, tag: str, scratch: Path) -> str:
                     size=(folder / name).stat().st_size,
                     digest=digest,
                 ),
-            )
+            ),
+            **({"digest": layer} if knows else {}),
         )
-        for name, digest in digests.items()
+        for name, (digest, layer) in digests.items()
     ]
-    is_ours = "known_layers" in BuildOptions.__dataclass_fields__
     more = {"known_layers": scratch / "layers"} if is_ours else {"layout": scratch / "images"}
     options = BuildOptions(name="bench", repository=repository, tag=tag, **more)
     return load_builder("oci").build(layers=layers, base="scratch", options=options).digest
@@ -184,6 +196,7 @@ def _digest(data: bytes) -> str:
 
 CONTESTANTS = {
     "modelway": modelway,
+    "hashing": hashing,
     "before": modelway,
     "append": append,
     "oras": oras,
@@ -192,7 +205,12 @@ CONTESTANTS = {
 }
 
 #: what a long-running process has loaded before
-LOADED = {"modelway": "modelway.oci.referrers", "before": "modelway.oci.registry", "oras": "oras.client"}
+LOADED = {
+    "modelway": "modelway.oci.referrers",
+    "hashing": "modelway.oci.referrers",
+    "before": "modelway.oci.registry",
+    "oras": "oras.client",
+}
 
 if __name__ == "__main__":
     name, folder, repository, tag, scratch = sys.argv[1:]

@@ -25,8 +25,9 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
-sys.path.insert(0, str(REPOSITORY / "tests" / "system"))
+sys.path[:0] = [str(REPOSITORY / "tests" / "system"), str(REPOSITORY / "plugins")]
 
+from modelway.builders.layer_parts import layer_frame  # noqa: E402
 from registry import BINARY, Registry  # noqa: E402
 from watch import measured  # noqa: E402
 
@@ -50,7 +51,7 @@ def main() -> int:
     if BINARY is None:
         raise SystemExit("docker-registry is not installed: apt-get install docker-registry")
     sizes = [2] if args.small else args.megabytes
-    without = {*args.without, *(("docker", "buildah") if args.small else ())}
+    without = {*args.without, *(("docker", "buildah", "hashing") if args.small else ())}
     names = [name for name in contestants(args.before) if name not in without]
     results = []
     for megabytes in sizes:
@@ -69,6 +70,7 @@ def main() -> int:
 def contestants(before: Path | None) -> Iterator[str]:
     """Yield those that are on this machine."""
     yield "modelway"
+    yield "hashing"
     yield "append"
     if before is not None:
         yield "before"
@@ -146,18 +148,22 @@ def write_files(folder: Path, megabytes: int) -> None:
 
 
 def write_file(folder: Path, number: int, megabytes: int, *, seed: str) -> None:
-    """Write one file of random bytes."""
-    name, hasher, random = f"model-{number:05}.safetensors", hashlib.sha256(), Random(f"{seed} {number}")
+    """Write one file of random bytes, and the digests of it and of its layer, as freezing does."""
+    name, random, left = f"model-{number:05}.safetensors", Random(f"{seed} {number}"), megabytes * 1_000_000 // SHARDS
+    before, behind = layer_frame(f"/models/model/{name}", size=left)
+    own, layer = hashlib.sha256(), hashlib.sha256(before)
     with (folder / name).open("wb") as file:
-        left = megabytes * 1_000_000 // SHARDS
         while left:
             block = random.randbytes(min(left, 1 << 20))
-            hasher.update(block)
+            own.update(block)
+            layer.update(block)
             file.write(block)
             left -= len(block)
+    layer.update(behind)
     known = folder / "digests.json"
     digests = json.loads(known.read_text()) if known.exists() else {}
-    known.write_text(json.dumps({**digests, name: f"sha256:{hasher.hexdigest()}"}))
+    both = [f"sha256:{hasher.hexdigest()}" for hasher in (own, layer)]
+    known.write_text(json.dumps({**digests, name: both}))
 
 
 def judged(results: list[dict[str, Any]], megabytes: int) -> list[dict[str, Any]]:
@@ -170,9 +176,10 @@ def judged(results: list[dict[str, Any]], megabytes: int) -> list[dict[str, Any]
         found.append({"name": name, "value": value, "unit": unit, "target": target, "missed": missed})
 
     size = f"{megabytes / 1000:g} GB"
-    for name in ("docker", "buildah", "oras", "before"):
+    for name in ("docker", "buildah", "oras", "before", "hashing"):
         if name in of:
-            best = {"docker": 0.1 if megabytes >= 4000 else 0.2, "buildah": None}.get(name, 0.333)
+            own = {"docker": 0.1 if megabytes >= 4000 else 0.2, "buildah": None, "hashing": None}
+            best = own.get(name, 0.333)
             ratio = ours["first"]["seconds"] / of[name]["first"]["seconds"]
             add(f"{size}, first", round(ratio, 3), f"x {name}", best if megabytes >= 1000 else None)
     add(f"{size}, nothing changed", ours["again"]["work_seconds"], "s", 0.3)

@@ -5,8 +5,7 @@ tests, in this process, with jobs that run without containers. All are followed 
 process, as a triggerer does (follow.py). It prints what that process used in the window as a table, then as JSON. The
 exit status is 1 above 2 CPU seconds or 10 list calls a minute.
 
-The google provider's own deferred operator is not measured beside it: its hook calls one fixed address over gRPC with
-TLS, so that no fake can answer for it. By its source it costs one GetCustomJob per job and poll (60 s by default).
+beside_google.py has the google provider's own deferred operator beside it.
 """
 
 import argparse

@@ -95,8 +95,8 @@ class Mlflow:
 
     name = "mlflow"
 
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self._process = process
+    def __init__(self, process: "subprocess.Popen[str]", *, url: str, database: str) -> None:
+        self._process, self.url, self.database = process, url, database
 
     def ask(self, do: str, given: Any = None, **sizes: int) -> dict[str, Any]:
         """Return what an operation took and gave."""
@@ -127,7 +127,7 @@ def mlflow(server: PostgresServer, args: argparse.Namespace) -> Iterator[Mlflow]
         wait_for(f"{url}/health", serving, log)
         command = [str(python), str(HERE / "mlflow_client.py"), url]
         client = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        asked = Mlflow(client)
+        asked = Mlflow(client, url=url, database=database)
         asked.ask("begin")
         asked.ask("register", -1, steps=args.steps)
         fill_theirs(database, args.versions)

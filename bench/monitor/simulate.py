@@ -4,7 +4,7 @@ A model has six numbers and one category as inputs and answers with scores of fi
 rows of the distribution of its first day, or of the day on which it is retrained.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,3 +90,15 @@ def draw(world: World, count: int, generator: np.random.Generator) -> Rows:
     scores = generator.normal(0, 0.2, (count, CLASSES)).astype(np.float32)
     scores[np.arange(count), answer] += 2
     return Rows(numbers, categories, scores, right)
+
+
+def first_reference(case: Case, *, seed: int) -> Rows:
+    """Return the rows that a model's first version was evaluated on."""
+    return draw(case.world(0), REFERENCE_ROWS, np.random.default_rng([seed, 2]))
+
+
+def traffic_of(case: Case, *, days: int, seed: int) -> Iterator[Rows]:
+    """Yield the requests of each quarter of a day."""
+    generator = np.random.default_rng([seed, 0])
+    for quarter in range(1, days * QUARTERS + 1):
+        yield draw(case.world(quarter / QUARTERS), max(1, case.requests_a_day // QUARTERS), generator)

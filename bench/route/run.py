@@ -19,15 +19,17 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import clients
 import contestants
 from contestants import Contestant, Ours
 from modelway.endpoints.gateway.haproxy import plan
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from closed_loop import Answer, Next, Seen, run
 
 #: of Pearson's chi-square with two degrees of freedom: passed by chance once in a million
 _MOST_CHI_SQUARE = 27.6
@@ -92,11 +94,11 @@ def measure(
                 # one in Python would take most of the time
                 requests = max(number // (4 if count == 1 else 1) // (5 if name == "python" else 1), 50)
                 before = contestant.cpu()
-                seen = clients.run(contestant.port, clients=count, more=limited(requests))
+                seen = run(contestant.port, clients=count, more=limited(requests))
                 cpu = contestant.cpu() - before
-                if seen.wrong or len(seen.answers) != requests:
-                    raise SystemExit(f"{name}: {len(seen.wrong)} wrong answers: {seen.wrong[:3]}")
-                versions[name].update(version for _, version in seen.answers)
+                if wrong := wrong_answers(seen, requests):
+                    raise SystemExit(f"{name}: {wrong[:3]}")
+                versions[name].update(map(version_of, seen.answers))
                 if round_:
                     found.setdefault((name, count), []).append(figures(seen, cpu))
     for name, contestant in running.items():
@@ -111,7 +113,32 @@ def measure(
     return table
 
 
-def figures(seen: clients.Seen, cpu: float) -> dict[str, float]:
+def request(number: int) -> tuple[int, bytes]:
+    """Return the request of that number, which the server echoes."""
+    body = body_of(number)
+    return number, (
+        b"POST /v2/models/tiny/infer HTTP/1.1\r\nhost: bench\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+    )
+
+
+def body_of(number: int) -> bytes:
+    """Return the body of the request of that number."""
+    return b"%012d" % number + b"x" * 500
+
+
+def version_of(answer: Answer) -> str:
+    """Return the version that answered."""
+    return answer.head.partition(b"x-model-version: ")[2].split(b"\r\n", 1)[0].decode()
+
+
+def wrong_answers(seen: Seen, requests: int | None) -> list[str]:
+    """Return what was not answered, not with status 200, or with another body than that of its request."""
+    other = [f"{answer.body[:80]!r}" for answer in seen.answers if answer.body != body_of(answer.number)]
+    lost = [] if requests in (None, len(seen.answers)) else [f"{len(seen.answers)} answers for {requests} requests"]
+    return [*seen.wrong, *other, *lost]
+
+
+def figures(seen: Seen, cpu: float) -> dict[str, float]:
     """Return the figures of one run."""
     times = sorted(seen.times)
     return {
@@ -148,32 +175,33 @@ def weight_changes(ours: Ours, *, changes: int, pause: float) -> dict[str, float
         over.set()
 
     ours.gateway.runtime.set_plan(plan(ours.routes({"1": 100, "2": 0, "3": 0})))
-    numbers = itertools.count()
+    numbers = map(request, itertools.count())
     changing = threading.Thread(target=change)
     changing.start()
-    seen = clients.run(ours.port, clients=8, more=lambda: None if over.is_set() else next(numbers))
+    seen = run(ours.port, clients=8, more=lambda: None if over.is_set() else next(numbers))
     changing.join()
-    if seen.wrong:
-        raise SystemExit(f"{len(seen.wrong)} wrong answers while weights changed: {seen.wrong[:3]}")
+    if wrong := wrong_answers(seen, None):
+        raise SystemExit(f"{len(wrong)} wrong answers while weights changed: {wrong[:3]}")
+    answers = [(answer.sent, version_of(answer)) for answer in seen.answers]
     effects, calls = [], []
     ends = [began for began, _, _ in moments[1:]] + [float("inf")]
     for (began, done, old), end in zip(moments, ends, strict=True):
-        late = [sent for sent, version in seen.answers if version == old and began <= sent < end]
+        late = [sent for sent, version in answers if version == old and began <= sent < end]
         effects.append(max((sent - began for sent in late), default=0.0) * 1e3)
         calls.append((done - began) * 1e3)
     return {
         "changes": changes,
         "requests": len(seen.answers),
-        "failed": len(seen.wrong),
+        "failed": len(wrong),
         "call_p50": round(statistics.median(calls), 2),
         "effect_p50": round(statistics.median(effects), 2),
         "effect_most": round(max(effects), 2),
     }
 
 
-def limited(number: int) -> Callable[[], int | None]:
-    """Return what gives out the numbers of so many requests."""
-    left = iter(range(number))
+def limited(number: int) -> Next:
+    """Return what gives out so many requests."""
+    left = map(request, range(number))
     return lambda: next(left, None)
 
 

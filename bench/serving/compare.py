@@ -7,9 +7,10 @@ command in which ``{model}`` and ``{port}`` are replaced; it must speak the Open
 ``model``. ``--small`` is a short run without the peers.
 
 The servers run on the first core with one thread, in turns, suspended in between; the clients on the second. A lone
-client's turns are short, so that all servers see the same machine. Every answer is compared with ONNX Runtime's. It
-prints JSON: per model, server and number of clients the median over the rounds of CPU microseconds of a request (all
-processes of the server), of p50 in milliseconds and of requests a second, and their ratios to the floor.
+client's turns are many and short, in this order and in the other one by turns, so that all servers see the same
+machine. Every answer is compared with ONNX Runtime's. It prints JSON: per model, server and number of clients the
+median over the turns of CPU microseconds of a request (all processes of the server), of p50 in milliseconds and of
+requests a second, and of their ratios to the floor in the same turn.
 """
 
 import argparse
@@ -24,10 +25,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from contestant import Contestant
+from contestant import Contestant, Seen
 from environments import PEERS, command_of, environ_of
 from forms import FORMS, PROTOCOL, make_samples
-from load import Seen
 from network import write_encoder, write_network
 
 HERE = Path(__file__).resolve().parent
@@ -36,8 +36,8 @@ OURS = f"{sys.executable} -m modelway.server --name model --model-dir {{model}} 
 FLOOR = f"{sys.executable} {HERE}/floor.py {{model}} {{port}}"
 #: each with what its number of requests is divided by
 MODELS: Mapping[str, tuple[Callable[[Path], Path], int]] = {"digits": (write_network, 1), "encoder": (write_encoder, 8)}
-#: turns of a lone client in one round
-_TURNS = 5
+#: turns of a lone client in one round, whose p50 says little where another process has the core meanwhile
+_TURNS = 25
 #: of the requests, a peer gets one in so many: it takes as much longer
 _PEERS_SHARE = 4
 
@@ -62,7 +62,7 @@ def compare(model: Path, commands: dict[str, str], *, clients: list[int], rounds
                 for name, values in round_of(servers, together, number).items():
                     # the first round warms up
                     if round_:
-                        found.setdefault((name, together), []).append(values)
+                        found.setdefault((name, together), []).extend(values)
     table: dict[str, Any] = {}
     for name, server in servers.items():
         table[name] = {"ready_s": round(server.ready, 2), "clients": {}}
@@ -72,28 +72,33 @@ def compare(model: Path, commands: dict[str, str], *, clients: list[int], rounds
     return table
 
 
-def round_of(servers: Mapping[str, Contestant], together: int, number: int) -> dict[str, dict[str, float]]:
-    """Measure each server once with so many clients."""
+def round_of(servers: Mapping[str, Contestant], together: int, number: int) -> dict[str, list[dict[str, float]]]:
+    """Measure each server with so many clients, in one turn or more."""
     turns = _TURNS if together == 1 else 1
     # a lone client waits for each of its requests
-    all_of_them = max(2, number // 4 // turns) if together == 1 else number
+    all_of_them = max(2, number // 2 // turns) if together == 1 else number
     many = {name: max(2, all_of_them // (_PEERS_SHARE if name in PEERS else 1)) for name in servers}
-    seen: dict[str, list[tuple[Seen, float]]] = {name: [] for name in servers}
-    for _ in range(turns):
-        for name, server in servers.items():
-            seen[name].append(server.measure(together, many[name]))
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in servers}
+    for turn in range(turns):
+        for name in servers if turn % 2 == 0 else reversed(list(servers)):
+            found[name].append(figures(*servers[name].measure(together, many[name])))
+    return found
+
+
+def figures(seen: Seen, cpu: float) -> dict[str, float]:
+    """Return what one turn took.
+
+    :param cpu: of the server, in seconds
+    """
     return {
-        name: {
-            "cpu_us": sum(cpu for _, cpu in parts) / (many[name] * turns) * 1e6,
-            "p50_ms": statistics.median(each for part, _ in parts for each in part.times) * 1e3,
-            "per_second": many[name] * turns / sum(part.seconds for part, _ in parts),
-        }
-        for name, parts in seen.items()
+        "cpu_us": cpu / len(seen.times) * 1e6,
+        "p50_ms": statistics.median(seen.times) * 1e3,
+        "per_second": len(seen.times) / seen.seconds,
     }
 
 
 def row_of(values: list[dict[str, float]], floor: list[dict[str, float]]) -> dict[str, float]:
-    """Return the medians over the rounds, and of the ratios to the floor in the same round."""
+    """Return the medians over the turns, and of the ratios to the floor in the same turn."""
     row = {key: round(statistics.median(each[key] for each in values), 3) for key in values[0]}
     for key in ("cpu_us", "p50_ms"):
         ratios = [a[key] / b[key] for a, b in zip(values, floor, strict=True)]

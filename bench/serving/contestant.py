@@ -6,6 +6,7 @@ import shlex
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import psutil
 from forms import Form, Samples
-from load import Seen, run
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from closed_loop import Seen, in_turn, run
 
 
 class Contestant:
@@ -62,11 +65,13 @@ class Contestant:
         """Send ``number`` requests; return what the clients saw and the CPU seconds of all of its threads."""
         with self.running():
             # what it left undone when it was suspended is not this turn's
-            run(self.port, self._requests, clients=clients, number=2 * clients)
+            run(self.port, clients=clients, more=in_turn(self._requests, number=2 * clients))
             before = self._cpu()
-            seen = run(self.port, self._requests, clients=clients, number=number)
+            seen = run(self.port, clients=clients, more=in_turn(self._requests, number=number))
             cpu = self._cpu() - before
-        self._samples.check(self._form, seen.answers)
+        if seen.wrong:
+            raise SystemExit(f"{len(seen.wrong)} requests were not answered right: {seen.wrong[:3]}")
+        self._samples.check(self._form, seen.bodies)
         return seen, cpu
 
     def stop(self) -> None:

@@ -26,8 +26,8 @@ import grpc
 import numpy as np
 import orjson
 from compare import REPOSITORY
+from contestant import in_turn, run
 from forms import PROTOCOL, SAMPLES, make_samples
-from load import run
 from modelway.server.grpc import protobuf
 from network import write_network
 
@@ -120,7 +120,7 @@ def measure(*, rounds: int, number: int) -> dict[str, Any]:
 
             def rest(requests: list[bytes], clients: int, many: int) -> list[tuple[int, bytes]]:
                 begin()
-                return run(known["port"], requests, clients=clients, number=many).answers
+                return run(known["port"], clients=clients, more=in_turn(requests, number=many)).bodies
 
             def grpc_(together: bool, clients: int, many: int) -> list[tuple[int, bytes]]:
                 asked = {"clients": clients, "number": many, "together": together, "begin": begin}

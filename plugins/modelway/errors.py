@@ -95,6 +95,10 @@ class DatasetUnavailable(ModelwayError):
     retryable = True
 
 
+class NotStored(ModelwayError):
+    """A stored file that cannot be had here: gone, in a store that cannot be read, or outside of the artifact root."""
+
+
 class NotWritable(ModelwayError):
     """A folder or store that cannot be written."""
 
@@ -230,7 +234,11 @@ class RolloutAborted(ModelwayError):
     """A rollout that was stopped; traffic is back on the stable version."""
 
 
-class RolloutChanged(ModelwayError):
+class ChangedMeanwhile(ModelwayError):
+    """Something that somebody else changed since it was read: what was to be done does not fit any more."""
+
+
+class RolloutChanged(ChangedMeanwhile):
     """A rollout that somebody else wrote since it was read."""
 
     retryable = True

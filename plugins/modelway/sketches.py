@@ -1,14 +1,16 @@
 """How the values of a model's inputs and outputs are distributed, in counts of a fixed size, for a later comparison.
 
-A number x falls into the bucket of its sign and ``floor(8 * log2(|x|))``, which is 9 % wide, so that a quantile is off
-by half of that at most. The buckets are the same everywhere: counts of several servers, hours or versions add up. The
-server counts what it answers, and freezing the rows of the evaluation: a monitor compares the two.
+A number x, cut to eight binary digits, falls into the bucket of its sign and ``floor(8 * log2(|x|))``, which is 9 %
+wide, so that a quantile is off by half of that, and by 0.8 %. The buckets are the same everywhere: counts of several
+servers, hours or versions add up. The server counts what it answers, and freezing the rows of the evaluation: a monitor
+compares the two.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import chain
 from typing import Any, Protocol
 
@@ -22,6 +24,8 @@ _REACH = 32 * PER_DOUBLING
 #: the bucket of zero lies between those of both signs
 _ZERO = 2 * _REACH
 _BUCKETS = 2 * _ZERO + 1
+#: where values that are not finite are counted
+_MISSING = _BUCKETS
 #: positions of a row that are features of their own, of all inputs together and of all outputs; the values of a longer
 #: row are one feature together
 MAX_FEATURES = 128
@@ -64,8 +68,8 @@ class Counts:
             for name, arrays in side.items():
                 sketches[name].add(arrays)
         for name, counts in self._classes.items():
-            for array in outputs.get(name, ()):
-                found = best_classes(array.reshape(-1, len(counts)))
+            if arrays := outputs.get(name, ()):
+                found = best_classes(np.concatenate(arrays, axis=None).reshape(-1, len(counts)))
                 counts += np.bincount(found[found >= 0], minlength=len(counts))
 
     def documents(self) -> dict[str, Any]:
@@ -106,35 +110,39 @@ class _Numbers:
         self._each = 0 < width <= most
         self._lengths = lengths if self._each else ()
         features = width if self._each else 1
-        self._counts = np.zeros((features, _BUCKETS), dtype=np.int64)
-        self._missing = np.zeros(features, dtype=np.int64)
+        self._counts = np.zeros((features, _BUCKETS + 1), dtype=np.int64)
+        self._begins = np.arange(features) * (_BUCKETS + 1)
         self._sums = np.zeros(features)
         self._least = np.full(features, np.inf)
         self._most = np.full(features, -np.inf)
 
     def add(self, arrays: Sequence[Array]) -> None:
-        shape = (-1, len(self._counts))
-        parts = [array.reshape(shape) if self._each else some(array)[:, None] for array in arrays]
-        values = np.concatenate(parts).astype(np.float64)
+        values = np.concatenate(arrays if self._each else [some(array) for array in arrays], axis=None)
         if not values.size:
             return
-        known = np.isfinite(values)
-        self._missing += (~known).sum(axis=0)
-        self._sums += np.where(known, values, 0).sum(axis=0)
-        self._least = np.fmin(self._least, np.where(known, values, np.inf).min(axis=0, initial=np.inf))
-        self._most = np.fmax(self._most, np.where(known, values, -np.inf).max(axis=0, initial=-np.inf))
-        features = np.broadcast_to(np.arange(len(self._counts)), values.shape)[known]
-        np.add.at(self._counts, (features, _buckets(values[known])), 1)
+        values = values.reshape(-1, len(self._counts))
+        if values.dtype != np.float32:
+            values = values.astype(np.float64)
+        np.add.at(self._counts.reshape(-1), (_buckets(values) + self._begins).reshape(-1), 1)
+        sums = values.sum(axis=0, dtype=np.float64)
+        least, most = values.min(axis=0), values.max(axis=0)
+        if not np.isfinite(sums).all():
+            known = np.isfinite(values)
+            sums = np.where(known, values, 0).sum(axis=0, dtype=np.float64)
+            least = np.where(known, values, np.inf).min(axis=0)
+            most = np.where(known, values, -np.inf).max(axis=0)
+        self._sums += sums
+        self._least, self._most = np.minimum(self._least, least), np.maximum(self._most, most)
 
     def documents(self) -> list[dict[str, Any]]:
         return [self._document(at) for at in range(len(self._counts))]
 
     def _document(self, at: int) -> dict[str, Any]:
-        counts = self._counts[at]
+        counts = self._counts[at, :_BUCKETS]
         total = int(counts.sum())
         position = [int(each) for each in np.unravel_index(at, self._lengths)] if self._lengths else []
         found: dict[str, Any] = {"name": self._name, "position": position, "count": total}
-        found["missing"] = int(self._missing[at])
+        found["missing"] = int(self._counts[at, _MISSING])
         if total:
             least, most = float(self._least[at]), float(self._most[at])
             found |= {"mean": float(self._sums[at]) / total, "min": least, "max": most}
@@ -175,14 +183,31 @@ def _sketches(specs: Sequence[Tensor]) -> dict[str, _Numbers | _Strings]:
 
 
 def _buckets(values: Array) -> Array:
-    """Return the bucket of each finite value: negative ones, zero, positive ones, each from small to large by value."""
-    sizes = np.abs(values)
-    with np.errstate(divide="ignore"):
-        exponents = np.clip(np.floor(PER_DOUBLING * np.log2(sizes)), -_REACH, _REACH - 1)
-    exponents = np.where(sizes == 0, 0, exponents).astype(np.int64)
-    return np.where(
-        values > 0, _ZERO + 1 + _REACH + exponents, np.where(values < 0, _ZERO - 1 - _REACH - exponents, _ZERO)
-    )
+    """Return the bucket of each value: negative ones, zero, positive ones, each from small to large, or missing.
+
+    :param values: of float32 or float64
+    """
+    bits, unused = (np.uint32, 16) if values.dtype == np.float32 else (np.uint64, 45)
+    return _table(values.dtype.name)[np.ascontiguousarray(values).view(bits) >> bits(unused)]
+
+
+@cache
+def _table(dtype: str) -> Array:
+    """Return the buckets of all floats by their sign, exponent and seven digits of their fraction.
+
+    A logarithm of each value would take several times as long as to read it here.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if dtype == "float32":
+            values = (np.arange(1 << 16, dtype=np.uint32) << np.uint32(16)).view(np.float32).astype(np.float64)
+        else:
+            values = (np.arange(1 << 19, dtype=np.uint64) << np.uint64(45)).view(np.float64)
+        sizes = np.abs(values)
+        exponents = np.floor(PER_DOUBLING * np.log2(sizes))
+    # Zero and what is not finite have none.
+    exponents = np.clip(np.nan_to_num(exponents), -_REACH, _REACH - 1).astype(np.int64)
+    found = np.where(values > 0, _ZERO + 1 + _REACH + exponents, _ZERO - 1 - _REACH - exponents)
+    return np.where(np.isfinite(values), np.where(sizes == 0, _ZERO, found), _MISSING)
 
 
 def _middle(bucket: int) -> float:

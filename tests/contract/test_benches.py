@@ -20,7 +20,7 @@ BENCH = Path(__file__).resolve().parents[2] / "bench"
 
 def check_bytes(document: dict[str, Any]) -> None:
     """Two checkpoints and one frozen model are stored: the selected one, the archive, and the image's layer stay."""
-    assert set(document["ratios"]) == {"on_disk", "written", "wall", "memory"}
+    assert set(document["ratios"]) == {"on_disk", "written", "wall", "cpu", "memory"}
     places = sorted(name.partition("/")[0] for name, _ in document["files"])
     assert places == ["artifacts", "artifacts", "images"]
     assert document["written_bytes"] > 5 * 2e6
@@ -73,11 +73,24 @@ def check_loop(document: dict[str, Any]) -> None:
     assert set(document["seconds"]) == {"help now", "lint one now", "lint many now"}
 
 
+def check_pages(document: dict[str, Any]) -> None:
+    """The API and plain SQL agree, and every page answers."""
+    assert set(document["p95_ms"]) == {"versions", "models"}
+    assert all(set(row) == {"modelway", "sql"} for row in document["p95_ms"].values())
+    assert len(document["views_ms"]) >= 7
+    assert all(row["bytes"] > 500 for row in document["views_ms"].values())
+
+
 def check_parse(document: dict[str, Any]) -> None:
     assert {(row["what"], row["contestant"]) for row in document["seconds"]} >= {
         (what, who) for what in ("parse", "serialise") for who in ("floor", "modelway")
     }
     assert document["missed"] == []
+
+
+def check_counting(document: dict[str, Any]) -> None:
+    assert set(document["shares"]) == {"1", "10", "100", "1000"}
+    assert all(value > 0 for value in (*document["request_us"].values(), *document["counting_us"].values()))
 
 
 def check_monitor(document: dict[str, Any]) -> None:
@@ -122,10 +135,25 @@ def check_route(document: dict[str, Any]) -> None:
     assert (effect["changes"], effect["failed"]) == (5, 0)
 
 
+def check_search(document: dict[str, Any]) -> None:
+    """Half of the candidates train the second stage, the grid's best among them."""
+    grid, halving = document["results"]["grid"], document["results"]["halving"]
+    assert [stage["candidates"] for stage in grid["stages"]] == [4, 4]
+    assert [stage["candidates"] for stage in halving["stages"]] == [4, 2]
+    assert halving["best"] == grid["best"]
+    assert halving["best"]["params"] == {"rate": 0.2, "momentum": 0.9, "width": 8}
+
+
 def check_vertex(document: dict[str, Any]) -> None:
     """No job is asked for by itself while it runs."""
     assert (document["jobs"], document["get_calls_a_minute"]) == (5, 0)
     assert document["cpu_seconds_a_minute"] > 0
+
+
+def check_google(document: dict[str, Any]) -> None:
+    """A job is searched, created and searched once more."""
+    assert document["modelway"]["requests_of_a_submit"] == 3
+    assert document["modelway"]["cpu_seconds_of_a_task"] > 0
 
 
 def check_serve(document: dict[str, Any]) -> None:
@@ -149,19 +177,28 @@ def check_train(document: dict[str, Any]) -> None:
 
 
 LINEAGE = "--versions 20 --many 40 --registers 2 --rounds 2 --samples 8 --steps 5 --without-mlflow"
+PAGES = "--versions 70 --models 25 --rounds 2 --paints 0 --without-mlflow"
 SMALL = {
     "bytes": ("bytes/run.py --small", check_bytes, ()),
     "cost": ("serving/cost.py --rounds 1 --requests 800", check_cost, ()),
+    "counting": ("serving/counting.py --small", check_counting, ()),
     "evaluate": ("evaluate/run.py --small", check_evaluate, ()),
     "fleet": ("fleet/run.py --small", check_fleet, ()),
+    "google": (
+        "jobs/beside_google.py --jobs 3 --seconds 2 --settle 2 --without-provider",
+        check_google,
+        (pytest.mark.vertex,),
+    ),
     "image": ("image/run.py --small --without oras", check_image, ()),
     "jobs": ("jobs/run.py --jobs 5 --seconds 12 --settle 6", check_jobs, (pytest.mark.cluster,)),
     "lineage": (f"lineage/run.py {LINEAGE}", check_lineage, (pytest.mark.database,)),
     "loop": ("loop/run.py --small", check_loop, ()),
     "monitor": ("monitor/run.py --small", check_monitor, ()),
+    "pages": (f"pages/run.py {PAGES}", check_pages, (pytest.mark.database,)),
     "parse": ("parse/run.py --small", check_parse, ()),
     "rollout": ("rollout/run.py --small", check_rollout, ()),
     "route": ("route/run.py --small", check_route, ()),
+    "search": ("search/run.py --small", check_search, ()),
     "serve": ("serving/compare.py --small", check_serve, ()),
     "train": ("train/run.py --device cpu --small", check_train, ()),
     "vertex": ("jobs/vertex.py --jobs 5 --seconds 12 --settle 12", check_vertex, (pytest.mark.vertex,)),

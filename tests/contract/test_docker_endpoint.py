@@ -35,6 +35,7 @@ from tests.contract.test_endpoints import build_image
 from tests.docker_engine import require_engine
 from tests.endpoint_clients import (
     ask,
+    call_grpc,
     container_at,
     containers_of,
     eventually,
@@ -134,6 +135,18 @@ def _fits(lab: Lab) -> bool:
     measured = {name: sum(after[name].latency.values()) - sum(before[name].latency.values()) for name in after}
     assert measured == counted
     return sum((counts[version] - n) ** 2 / n for version, n in expected.items()) < 13.8
+
+
+def test_grpc_goes_through_the_gateway_by_the_same_weights_and_counts(lab: Lab) -> None:
+    url, before = lab.status().url, lab.endpoint.metrics("tiny")
+    counts = call_grpc(url, range(60))
+    assert counts == Counter(ask(url, 1, f"user-{number}")[0][1] for number in range(60)), "the user's bucket is REST's"
+    assert set(counts) == {"1", "2", "3"}
+    after = lab.endpoint.metrics("tiny")
+    assert {name: after[name].requests - before[name].requests for name in after} == {
+        f"v{version}": 2 * count for version, count in counts.items()
+    }
+    assert {(one.errors, one.call_errors) for one in after.values()} == {(0, 0)}
 
 
 def test_weights_change_often_under_load_without_one_failed_request(lab: Lab) -> None:

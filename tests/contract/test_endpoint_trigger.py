@@ -3,17 +3,20 @@
 import asyncio
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
-from modelway.endpoints.base import Change, EndpointSpec, Predictor, load_endpoint
+from modelway.endpoints.base import Change, EndpointSpec, Predictor, load_endpoint, remove
 from modelway.errors import EndpointNotReady, ImageInvalid
+from modelway.platforms.google.errors import GoogleError
 from modelway.platforms.google.exchange import Retries
 from modelway.platforms.google.rest import GoogleApi
 from modelway.triggers.endpoint import EndpointTrigger, failure_of
 
+from tests.endpoint_clients import ask, eventually
 from tests.google.cloud_run import CloudRun
 from tests.google.endpoints import PROJECT, REGION, pushed_images, serving_fake
 from tests.google.fake import GoogleFake
@@ -26,6 +29,8 @@ CREATES = {
     "cloud_run": "run.projects.locations.services.create",
     "vertex": "aiplatform.projects.locations.endpoints.create",
 }
+CANCEL = "aiplatform.projects.locations.endpoints.operations.cancel"
+UNDEPLOY = "aiplatform.projects.locations.endpoints.undeployModel"
 PLACE = {"project": PROJECT, "region": REGION}
 
 
@@ -119,6 +124,100 @@ def test_a_platform_that_does_not_answer_is_waited_for_and_the_rollout_shows_lif
     assert port.status("tiny").ready
     assert set(shown) == {("tiny", "tiny/run-1")}
     assert len(shown) > 1
+
+
+@pytest.mark.parametrize("kind", ["vertex"])
+@pytest.mark.parametrize(("status", "do"), [(503, "Try again"), (401, "Renew the credentials")])
+def test_no_answer_and_expired_credentials_end_the_wait_and_the_task_meets_them(
+    kind: str,
+    status: int,
+    do: str,
+    port: Any,
+    fake: GoogleFake,
+    images: dict[int | str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the middle of a change, which continues afterwards from what there is."""
+    monkeypatch.setattr("modelway.triggers.endpoint._SILENCE_SECONDS", 0.2)
+    spec = spec_of((1, images[1], 100))
+    change = port.advance(spec)
+    fake.fail("*", status, times=10_000)
+    event = followed(kind, spec, change)
+    assert failure_of(event) is None
+    with pytest.raises(GoogleError, match=do):
+        port.advance(spec, Change(**event["change"]))
+    fake._faults.clear()
+    assert port.apply(spec).ready
+    assert len(fake.calls(CREATES[kind])) == 1
+
+
+@pytest.mark.parametrize("kind", ["vertex"])
+def test_a_version_that_vertex_deploys_too_late_is_undeployed(
+    kind: str, port: Any, fake: GoogleFake, images: dict[int | str, str]
+) -> None:
+    """Its operation is cancelled; where that does not help, what comes of it is undeployed: it would be paid for."""
+    port.apply(spec_of((1, images[1], 100)))
+    service: Any = fake.service(VertexEndpoints)
+    service.held.add("2")
+    service.ignores_cancel = True
+    port.ready_timeout = 0.2
+    spec = spec_of((1, images[1], 50), (2, images[2], 50))
+
+    def deploys_late() -> None:
+        eventually(lambda: bool(fake.calls(CANCEL)), patience=60)
+        port.ready_timeout = 600.0
+        service.held.clear()
+
+    error = failure_of(followed(kind, spec, port.advance(spec), deploys_late))
+    assert "version 2 to be deployed: not done after" in str(error)
+    assert "was cancelled" in str(error)
+    eventually(lambda: len(service.servers()) == 1, patience=60)
+    assert [(each.name, each.weight) for each in port.status("tiny").predictors] == [("v1", 100)]
+    # One that ends when it is cancelled leaves nothing to undeploy.
+    service.ignores_cancel, port.ready_timeout = False, 0.2
+    service.held.add("3")
+    spec = spec_of((1, images[1], 50), (3, images[3], 50))
+    undeployed = len(fake.calls(UNDEPLOY))
+    assert isinstance(failure_of(followed(kind, spec, port.advance(spec))), EndpointNotReady)
+    assert len(fake.calls(UNDEPLOY)) == undeployed
+    assert len(service.servers()) == 1
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_a_task_removes_an_endpoint_without_waiting(
+    kind: str, port: Any, fake: GoogleFake, images: dict[int | str, str]
+) -> None:
+    """What the platform still has of it answers nobody, and is used or removed by whoever comes next."""
+    service: Any = fake.service(KINDS[kind])
+    url = port.apply(spec_of((1, images[1], 100))).url
+    remove(port, "tiny")
+    assert (port.status("tiny"), port.names()) == (None, ())
+    eventually(lambda: service.servers() == [])
+    with suppress(ConnectionError):
+        assert {code for code, *_ in ask(url, 1)} <= {404, 503}
+    remove(port, "tiny")
+    assert port.apply(spec_of((2, images[2], 100))).ready
+    eventually(lambda: len(service.servers()) == 1)
+    remove(port, "tiny")
+    port.delete("tiny")
+    assert port.place.find("tiny") is None
+    eventually(lambda: service.servers() == [])
+
+
+@pytest.mark.parametrize("kind", ["cloud_run"])
+def test_a_service_that_is_still_being_removed_is_waited_for(
+    kind: str, port: Any, fake: GoogleFake, images: dict[int | str, str]
+) -> None:
+    port.apply(spec_of((1, images[1], 100)))
+    service: Any = fake.service(CloudRun)
+    service.keeps_removed = True
+    remove(port, "tiny")
+    assert (port.status("tiny"), port.names()) == (None, ())
+    change = port.advance(spec_of((2, images[2], 100)))
+    assert isinstance(change, Change)
+    assert change.waits_for == "the service before to be removed"
+    service.keeps_removed = False
+    assert port.apply(spec_of((2, images[2], 100))).ready
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))

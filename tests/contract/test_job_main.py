@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from modelway.job.contract import read_events, recorded_checkpoints, recorded_datasets
+from modelway.job.evaluations import evaluation_outcomes
+from modelway.runs.reported import stopped_early
 
 from tests.job_folders import write_job
 
@@ -319,3 +321,35 @@ def test_a_home_that_cannot_be_written_does_no_harm(tmp_path):
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PLUGINS), "HOME": str(tmp_path / "home")}
     command = [sys.executable, "-m", "modelway.job", folder]
     assert subprocess.run(command, env=environment, cwd=folder, timeout=60).returncode == 0
+
+
+def test_a_training_that_is_not_good_enough_ends_early_and_has_succeeded(tmp_path):
+    code = (
+        "def train(job):\n"
+        "    for step in range(1, 6):\n"
+        "        job.log(step=step, loss=float(step))\n"
+        "        with job.checkpoint(step=step) as path:\n"
+        "            path.write_text(str(step))\n"
+    )
+    folder = write_job(tmp_path, code=code, stop={"metric": "loss", "above": 1.5, "below": None, "from_step": 3})
+    done = run(folder)
+    assert done.returncode == 0, done.stderr
+    assert "the training ends early after checkpoint train-000003: loss is 3, above 1.5" in done.stdout
+    assert [each.step for each in recorded_checkpoints(folder)] == [1, 2, 3]
+    assert not (folder / "error.json").exists()
+    assert stopped_early(folder) == "loss is 3, above 1.5"
+
+
+def test_each_evaluated_checkpoint_has_the_parameters_of_its_candidate(tmp_path):
+    code = "def evaluate(job, checkpoint): return {'rate': job.params['rate'], 'width': job.params['width']}\n"
+    inputs = {f"checkpoint.000{place}.c{place}": f"inputs/{place}" for place in (1, 2)}
+    checkpoints = {name: {"id": name, "params": {"rate": place}} for place, name in enumerate(inputs, start=1)}
+    job = {"action": "evaluate", "params": {"rate": 0, "width": 8}, "inputs": inputs, "checkpoints": checkpoints}
+    folder = write_job(tmp_path, code=code, **job)
+    (folder / "inputs").mkdir()
+    for name in inputs:
+        (folder / "inputs" / name).write_text("x")
+    done = run(folder)
+    assert done.returncode == 0, done.stderr
+    outcomes = evaluation_outcomes(read_events(folder))
+    assert [outcomes[name]["metrics"] for name in inputs] == [{"rate": 1, "width": 8}, {"rate": 2, "width": 8}]

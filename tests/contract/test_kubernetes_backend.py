@@ -69,6 +69,8 @@ def is_over(found):
 def test_a_job_runs_to_its_end(backend, jobs, namespace, tmp_path):
     code = (
         "import json, os\ndef train(job):\n    print('hello')\n"
+        "    try:\n        open(job.folder / 'inputs' / 'checkpoint', 'a')\n"
+        "    except OSError as error: print('not written:', error.strerror)\n"
         "    with job.checkpoint(step=1) as path:\n"
         "        path.write_text(json.dumps([job.params, job.seed, job.start_from.read_text(), os.getuid()]))\n"
     )
@@ -79,7 +81,10 @@ def test_a_job_runs_to_its_end(backend, jobs, namespace, tmp_path):
     assert status.peak_memory_bytes > 1_000_000
     (checkpoint,) = recorded_checkpoints(backend.folder(handle))
     assert json.loads(checkpoint.path.read_text()) == [{"lr": 0.1}, 4, "before", os.geteuid() or 1000]
-    assert "hello\n" in backend.logs(handle)[0]
+    assert re.search("hello\nnot written: (Read-only file system|Permission denied)\n", backend.logs(handle)[0])
+    stored, seen = Path(given.uri.removeprefix("file://")), backend.folder(handle) / "inputs" / "checkpoint"
+    assert stored.stat().st_dev != seen.stat().st_dev or stored.samefile(seen), "an input is not copied"
+    assert stored.stat().st_uid == os.geteuid(), "what is the store's does not become the job's"
     assert Handle.from_dict(json.loads(json.dumps(handle.to_dict()))) == handle
     (pod,) = (each for each in objects(namespace, handle) if each["kind"] == "Pod")
     (container,) = pod["status"]["containerStatuses"]

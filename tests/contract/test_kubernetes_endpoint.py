@@ -37,7 +37,7 @@ from modelway.errors import (
     UnknownVersion,
 )
 
-from tests.endpoint_clients import ask, eventually, load
+from tests.endpoint_clients import ask, call_grpc, eventually, load
 from tests.inference_messages import connected
 from tests.kubernetes_cluster import kubectl, own_namespace, require_cluster
 from tests.kubernetes_endpoint import kill_container, pod_names
@@ -435,7 +435,7 @@ def test_stopped_endpoint_comes_back_as_it_was_and_delete_leaves_nothing(
     assert objects(place, "pods", "deployments", "services", "pdb", "configmaps", "leases") == []
 
 
-def test_predictors_answer_grpc_at_their_services(endpoint: Endpoint, spec: Make) -> None:
+def test_predictors_answer_grpc_at_their_services_and_through_the_gateway(endpoint: Endpoint, spec: Make) -> None:
     status = endpoint.apply(spec({1: 50, 2: 50}, grpc=True))
     found = {}
     for one in status.predictors:
@@ -448,3 +448,11 @@ def test_predictors_answer_grpc_at_their_services(endpoint: Endpoint, spec: Make
         (raw,) = answer.raw_output_contents
         found[answer.model_version] = set(struct.unpack("<4f", raw))
     assert found == {"1": {1.0}, "2": {2.0}}
+    before = {name: one.requests for name, one in endpoint.metrics("tiny").items()}
+    counts = call_grpc(status.url, range(40))
+    assert counts == Counter(ask(status.url, 1, f"user-{number}")[0][1] for number in range(40)), "by the same buckets"
+    after = endpoint.metrics("tiny")
+    assert {name: one.requests - before[name] for name, one in after.items()} == {
+        f"v{version}": 2 * count for version, count in counts.items()
+    }
+    assert {(one.errors, one.call_errors) for one in after.values()} == {(0, 0)}

@@ -12,7 +12,7 @@ from modelway.backends.kubernetes.backend import KubernetesBackend
 from modelway.errors import SubmitFailed
 from modelway.failures import FailureKind
 
-from tests.job_folders import store_code, wait_for
+from tests.job_folders import store_code, store_text, wait_for
 from tests.kubernetes_in_memory import Cluster
 
 
@@ -63,6 +63,27 @@ def conclude(cluster, handle, kind):
 
 def jobs(cluster):
     return sorted(name for kind, name in cluster.objects if kind == "Job")
+
+
+def test_what_a_run_leaves_is_removed_where_its_spec_has_the_storage(cluster, submit, connect, tmp_path):
+    given = store_text(tmp_path / "input", "before")
+    stored = Path(given.uri.removeprefix("file://"))
+    done, running = submit(inputs={"checkpoint": given}), submit(key="evaluate")
+    (folder,) = (tmp_path / "storage" / "jobs").glob("*/*/train/g0")
+    (folder / "output" / "large.bin").write_bytes(bytes(100_000))
+    (folder / "try-1" / "log-0.txt").write_text("hello")
+    storage = {"path": "/modelway", "node": {"name": "node", "path": str(tmp_path / "storage")}}
+    assert connect().discard(model="tiny", run="r1", storage=storage) == 0, "no job is over"
+    connect().cancel(done)
+    assert connect().discard(model="tiny", run="r2", storage=storage) == 0
+    assert connect().discard(model="tiny", run="r1", storage=storage) >= 100_000
+    assert not any((folder / name).exists() for name in ("code", "inputs", "output", "runner"))
+    assert (folder / "try-1" / "log-0.txt").read_text() == "hello"
+    assert stored.read_text() == "before"
+    assert connect().describe(done).state is JobState.CANCELLED
+    (other,) = (tmp_path / "storage" / "jobs").glob("*/*/evaluate/g0")
+    assert (other / "code").is_dir(), "a job that is not over is left alone"
+    assert connect().describe(running).state is JobState.PENDING
 
 
 @pytest.mark.parametrize("step", range(1, 5))

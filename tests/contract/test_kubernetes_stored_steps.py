@@ -65,6 +65,24 @@ def test_what_one_worker_began_another_finds(cluster, submit, connect, store):
     assert submit(connect("five")).attempt == 2
 
 
+def test_what_a_run_leaves_on_the_store_is_removed_by_any_worker(cluster, submit, connect, store):
+    handle = submit(connect("one"))
+    storage = {"path": "/modelway", "uri": ROOT}
+    with store.open(f"{handle.place}/output/large.bin", "wb") as file:
+        file.write(bytes(1000))
+    other = connect("two")
+    other.discard(model="tiny", run="r1", storage=storage)
+    assert store.exists(f"{handle.place}/prepared.tar"), "the job is not over"
+    other.cancel(handle)
+    other.discard(model="another", run="r1", storage=storage)
+    other.discard(model="tiny", run="r1")
+    assert store.exists(f"{handle.place}/output/large.bin"), "of another model, or without its storage nothing is known"
+    connect("three").discard(model="tiny", run="r1", storage=storage)
+    assert not store.exists(f"{handle.place}/prepared.tar")
+    assert not store.exists(f"{handle.place}/output/large.bin")
+    assert connect("four").describe(handle).state is JobState.CANCELLED
+
+
 def test_workers_that_begin_a_try_at_the_same_time_begin_one(cluster, submit, connect):
     """Nothing locks an object store: the second one looks before the first one has written anything."""
     slow = connect("slow")

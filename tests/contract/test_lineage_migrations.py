@@ -11,7 +11,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from modelway.lineage.schema import asset_tables, monitor_tables  # noqa: F401 - add their tables to the metadata
+from modelway.lineage.schema import asset_tables, monitor_tables, sweep_tables  # noqa: F401 - add their tables to the metadata
 from modelway.lineage.schema import migrate as migrating
 from modelway.lineage.schema.columns import metadata
 from modelway.lineage.schema.engine import connect_engine, parse_url, reading, writing

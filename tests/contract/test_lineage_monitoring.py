@@ -103,6 +103,8 @@ def test_labels_come_late_twice_changed_and_for_requests_nobody_knows(lineage: L
     assert monitoring.labelled("digits", 1, since=since) == (0, 0)
     assert monitoring.add_labels("digits", {"a": 1, "b": 3, "nobody": 1}) == AddedLabels(new=3, unknown=1)
     assert monitoring.labelled("digits", 1, since=since) == (2, 1)
+    assert monitoring.errors("digits", 1, since=since) == (2, 1.0, 1.0)
+    assert monitoring.errors("digits", 1, since=NOW) == (0, 0.0, 0.0)
     assert monitoring.add_labels("digits", {"a": 1, "b": 2}) == AddedLabels(same=1, changed=1)
     assert monitoring.labelled("digits", 1, since=since) == (2, 2)
     assert monitoring.labelled("digits", 1, since=NOW) == monitoring.labelled("digits", 2, since=since) == (0, 0)

@@ -23,7 +23,8 @@ from modelway.lineage.records.monitoring import FAILED, MonitorSlice
 from modelway.monitor.reference import Tally
 from modelway.monitor.rules import DriftRule, QualityRule, Rules
 from modelway.operators.monitor import RETRAIN, MonitorModelsOperator
-from modelway.runs.monitoring import Watched, _count_new, _Memory, _window, check_model
+from modelway.runs.monitor_memory import Memory, count_new
+from modelway.runs.monitoring import Watched, _window, check_model
 from modelway.server.core.signature import TensorSpec
 from modelway.sketches import Counts
 from modelway.triggers import monitor as monitor_trigger
@@ -160,13 +161,13 @@ def test_each_row_counts_once_through_restarts_absence_and_clocks(watch):
 
 
 def test_all_servers_of_a_version_are_remembered():
-    memory = _Memory(version=1, since=0.0, at=0.0, reference=None)
+    memory = Memory(version=1, since=0.0, at=0.0, reference=None)
     servers = [{"since": number, "rows_seen": 10} for number in range(100)]
-    assert _count_new(memory, servers, is_first=False)[1] == 1000
-    assert _count_new(memory, servers, is_first=False)[1] == 0
+    assert count_new(memory, servers, is_first=False)[1] == 1000
+    assert count_new(memory, servers, is_first=False)[1] == 0
     # Most of them do not answer for a while.
-    _count_new(memory, servers[:40], is_first=False)
-    assert _count_new(memory, servers, is_first=False)[1] == 0
+    count_new(memory, servers[:40], is_first=False)
+    assert count_new(memory, servers, is_first=False)[1] == 0
 
 
 def test_what_is_older_than_the_window_is_read_only_where_rows_are_too_few():
@@ -324,8 +325,18 @@ class Airflow:
         return found
 
 
-def test_the_task_sends_one_event_for_the_asset_that_starts_the_models_dag(watch, tmp_path):
+def notified(folder, monkeypatch):
+    """Let the spec name a notifier that raises and one that writes to the file that is returned."""
+    here, file = "tests.dags.sample_notifiers", folder / "notices.txt"
+    monkeypatch.setenv("MODELWAY_NOTIFIERS", f"{here}.*")
+    named = f"[{{notifier: {here}.RaisingNotifier}}, {{notifier: {here}.FileNotifier, args: {{path: {file}}}}}]"
+    (folder / "models" / "tiny" / "model.yaml").write_text(f"{SPEC}notifications: {{on_retraining: {named}}}\n")
+    return file
+
+
+def test_the_task_sends_one_event_for_the_asset_that_starts_the_models_dag(watch, tmp_path, monkeypatch):
     airflow, monitoring = Airflow(tmp_path / "models"), watch.shop.lineage.monitoring
+    notices = notified(tmp_path, monkeypatch)
     watch.send()
     assert airflow.run() == {}
     watch.send(shift=1.5, calls=12)
@@ -346,6 +357,7 @@ def test_the_task_sends_one_event_for_the_asset_that_starts_the_models_dag(watch
         }
     }
     assert request.sent_at is not None
+    assert notices.read_text() == f"tiny is to be retrained: {request.reason}\n"
     # Its run begins, is over, and made no version.
     monitoring.record_answer(request.id, run="tiny/retrained")
     airflow.states["tiny/retrained"] = "running"

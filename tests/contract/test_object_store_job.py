@@ -6,10 +6,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from modelway.backends.folders import object_store
+from modelway.errors import SubmitFailed
+from modelway.failures import FailureKind
 from modelway.job.agent import remote
 from modelway.job.checkpoints import damage
 from modelway.job.contract import Job, recorded_checkpoints
@@ -239,6 +243,42 @@ def test_a_store_that_never_answers_or_refuses_is_an_error(store, tmp_path, monk
         with pytest.raises(kind, match="no"):
             one._enter()
         assert len(calls) == count
+
+
+@pytest.mark.skipif(bool(MISSING), reason="needs gcsfs")
+def test_a_bucket_of_another_project_is_refused_with_what_to_grant(tmp_path, monkeypatch):
+    """As Cloud Storage answers where the role is on the project, and the bucket is of another one."""
+    answer = "jobs@p1.iam.gserviceaccount.com does not have storage.objects.create access to the bucket."
+
+    class Refuses(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            body = json.dumps({"error": {"code": 403, "message": answer}}).encode()
+            self.send_response(403)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    import gcsfs
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refuses) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        gcsfs.GCSFileSystem.clear_instance_cache()
+        folder, uri = write_job(tmp_path / "prepared"), "gs://theirs/jobs"
+        said = "refuses this worker: Forbidden: .* storage.objects.create"
+        with pytest.raises(SubmitFailed, match=said) as refused, object_store.translate_errors(uri):
+            object_store.publish(folder=folder, uri=uri)
+        gcsfs.GCSFileSystem.clear_instance_cache()
+        server.shutdown()
+    assert refused.value.kind is FailureKind.FORBIDDEN
+    assert "roles/storage.objectUser on the bucket" in str(refused.value)
 
 
 def test_of_two_attempts_the_second_leaves_no_heartbeat_while_it_waits(store, tmp_path):

@@ -11,10 +11,11 @@ import pytest
 from airflow.sdk.exceptions import TaskDeferred
 from modelway.endpoints.base import PredictorMetrics
 from modelway.endpoints.local.endpoint import LocalEndpoint
-from modelway.errors import EndpointNotReady, RolloutAborted
+from modelway.errors import EndpointNotReady, RolloutAborted, RolloutChanged
 from modelway.following.rollouts import abort_rollout
 from modelway.hooks.settings import load_settings
 from modelway.lineage.records.rollout import step_texts
+from modelway.lineage.records.steering import Steering
 from modelway.lineage.store import Lineage
 from modelway.operators import promote
 from modelway.runs import rollout_record
@@ -370,3 +371,51 @@ def test_a_trigger_of_a_step_that_is_over_judges_nothing(serving, monkeypatch, q
     before = serving.rollout(2)
     fires(trigger)
     assert serving.rollout(2) == before
+
+
+def test_a_person_sets_the_share_of_a_version_holds_it_and_promotes_it(serving, monkeypatch):
+    """A worker finds what the page recorded, and the weights say who set them."""
+    deployed = begin(serving, monkeypatch, requests=10)
+
+    def steer(act, step, **more):
+        wish = Steering(act=act, by="mia", reason="a talk", step=step, **more)
+        serving.lineage.steer_rollout(serving.rollout(2), wish)
+
+    steer("weight", 0, weight=35)
+    with monkeypatch.context() as patch:
+        patch.setattr(promote, "LOOK_SECONDS", 0.0)
+        sleep = promote.PromoteModelOperator._sleep
+
+        def die_when_held(self, seconds):
+            if serving.rollout(2).step == 1:
+                raise Killed
+            sleep(self, seconds)
+
+        patch.setattr(promote.PromoteModelOperator, "_sleep", die_when_held)
+        with pytest.raises(Killed):
+            serving.promote(2, deployed)
+    assert serving.weights == {1: 65, 2: 35}
+    assert serving.lineage.weight_history("tiny")[0].actor == "mia"
+    assert rollout_of(serving).look().reason == "held by mia: a talk"
+    steer("promote", 1)
+    done = serving.promote(2, deployed)
+    assert done["weights"] == {"2": 100}
+    assert [step["weight"] for step in done["steps"]] == [10, 35, 100]
+    kinds = [(each.kind, each.actor) for each in serving.lineage.version("tiny", 2).events]
+    assert {("rollout-weight", "mia"), ("rollout-promote", "mia")} <= set(kinds)
+
+
+def test_a_record_that_a_person_changed_between_two_looks_is_read_again(serving, monkeypatch):
+    deployed = begin(serving, monkeypatch)
+    look, changed = Rollout.look, []
+
+    def changed_meanwhile(self):
+        if not changed:
+            changed.append(True)
+            wish = Steering(act="promote", by="mia", reason="enough", step=0)
+            serving.lineage.steer_rollout(serving.rollout(2), wish)
+            raise RolloutChanged("the rollout was changed by another process")
+        return look(self)
+
+    monkeypatch.setattr(Rollout, "look", changed_meanwhile)
+    assert [step["weight"] for step in serving.promote(2, deployed)["steps"]] == [10, 100]

@@ -53,7 +53,7 @@ def parameters(operator: type[BaseOperator]) -> dict[str, inspect.Parameter]:
 
 
 def test_all_operators_are_found():
-    assert len(OPERATORS) == 16
+    assert len(OPERATORS) == 19
 
 
 def test_attributes_are_set_as_airflow_sets_them(monkeypatch):

@@ -26,8 +26,8 @@ def test_the_dashboard_draws_the_documented_metrics_and_no_others() -> None:
 
 def test_the_library_sends_the_documented_metrics_and_no_others() -> None:
     sources = "".join(path.read_text() for path in (ROOT / "plugins" / "modelway").rglob("*.py"))
-    sent = set(re.findall(r'metrics\.(?:count|timing)\(\s*"([\w.]+)"', sources))
-    sent |= set(re.findall(r'stats\.(?:incr|timing)\("modelway\.([\w.]+)"', sources))
+    sent = set(re.findall(r'metrics\.(?:count|gauge|timing)\(\s*"([\w.]+)"', sources))
+    sent |= set(re.findall(r'stats\.(?:gauge|incr|timing)\("modelway\.([\w.]+)"', sources))
     assert {f"modelway.{name}" for name in sent} == set(re.findall(r"`(modelway(?:\.\w+)+)`", OPERATIONS))
 
 

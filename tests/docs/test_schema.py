@@ -33,6 +33,7 @@ BEYOND_A_SCHEMA = {
         "retry-rules-memory",
         "retry-rules-more-memory",
     ),
+    *("search-grid", "search-halving"),
     *("retry-rules-no-limit", "retry-rules-node-no-limit"),
     *("alias-bomb", "alias-in-itself", "alias-names", "alias-latest", "alias-same", "ambiguous", "assets", "asset-own"),
     *(

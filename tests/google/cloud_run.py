@@ -52,6 +52,8 @@ class CloudRun:
         """Versions whose containers never answer."""
         self.refused_splits = 0
         """How many of the next changes of a split end without their effect."""
+        self.keeps_removed = False
+        """Whether the removal of services takes long."""
         self.checks_callers = False
         """Whether a service that is not public refuses requests without an ID token."""
         for verb in ("create", "get", "list", "patch", "delete"):
@@ -108,7 +110,12 @@ class CloudRun:
     def _delete(self, call: Call) -> Object:
         self._settle()
         service = self._found(call.names["name"])
-        name = service["name"]
+        service["deleteTime"] = self._fake.clock.stamp()
+        if not self.keeps_removed:
+            self._remove(service["name"])
+        return self._operation(service["name"])
+
+    def _remove(self, name: str) -> None:
         for key in [each for each in self._revisions if each.startswith(f"{name}/")]:
             self._servers[key].stop()
             self._ended.append(self._servers.pop(key))
@@ -116,7 +123,6 @@ class CloudRun:
         for place in [each for each in self._routers if each[0] == name]:
             self._routers.pop(place).stop()
         del self._services[name]
-        return self._operation(name)
 
     def _get_revision(self, call: Call) -> Object:
         self._settle()
@@ -264,6 +270,9 @@ class CloudRun:
         }
 
     def _settle(self) -> None:
+        for name in [each for each, service in self._services.items() if "deleteTime" in service]:
+            if not self.keeps_removed:
+                self._remove(name)
         for name, revision in self._revisions.items():
             if revision["reconciling"]:
                 self._settle_revision(name, revision)

@@ -42,6 +42,9 @@ class VertexEndpoints:
         self._routers: dict[str, Router] = {}
         #: name → the operation, and what returns its end: an error, a response, or None while it runs
         self._operations: dict[str, tuple[Object, Callable[[], Object | None]]] = {}
+        self._cancels: dict[str, Callable[[], None]] = {}
+        self.ignores_cancel = False
+        """Whether operations that are cancelled continue nevertheless: cancelling is best effort."""
         self.failing: set[str] = set()
         """Versions whose containers answer every request with 500."""
         self.held: set[str] = set()
@@ -55,6 +58,7 @@ class VertexEndpoints:
         fake.handle(f"{_PLACE}.deploymentResourcePools.get", self._get_pool)
         for kind in ("endpoints", "models", "deploymentResourcePools"):
             fake.handle(f"{_PLACE}.{kind}.operations.get", self._get_operation)
+            fake.handle(f"{_PLACE}.{kind}.operations.cancel", self._cancel_operation)
         fake.handle(f"{_PLACE}.endpoints.operations.list", self._list_operations)
 
     # Models and pools.
@@ -203,7 +207,11 @@ class VertexEndpoints:
             )
             return {"error": {"code": 9, "message": message}}
 
-        return self._operation(endpoint["name"], done)
+        def cancelled() -> None:
+            self._ended.append(self._servers.pop((endpoint["name"], key)))
+            server.stop()
+
+        return self._operation(endpoint["name"], done, cancelled)
 
     def _undeployModel(self, call: Call) -> Object:
         self._settle()
@@ -280,10 +288,23 @@ class VertexEndpoints:
 
     # Operations.
 
-    def _operation(self, resource: str, done: Callable[[], Object | None]) -> Object:
+    def _operation(
+        self, resource: str, done: Callable[[], Object | None], cancelled: Callable[[], None] = lambda: None
+    ) -> Object:
         operation = {"name": f"{resource}/operations/{uuid.uuid4().int % 10**18}"}
         self._operations[operation["name"]] = (operation, done)
+        self._cancels[operation["name"]] = cancelled
         return dict(operation)
+
+    def _cancel_operation(self, call: Call) -> Object:
+        name = call.names["name"]
+        operation = self._get_operation(call)
+        if operation.get("done"):
+            raise Refused(400, f"{name} has ended.", code="FAILED_PRECONDITION")
+        if not self.ignores_cancel:
+            self._cancels[name]()
+            operation |= {"done": True, "error": {"code": 1, "message": "The operation was cancelled."}}
+        return {}
 
     def _settle(self) -> None:
         for operation, done in self._operations.values():

@@ -5,6 +5,7 @@ machine, and then over. Jobs are never found by a name of the caller's, and two 
 """
 
 import re
+import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -49,12 +50,22 @@ class FakeJob:
 class VertexJobs:
     """The service."""
 
-    def __init__(self, fake: GoogleFake, *, machines: Path | None = None) -> None:
+    def __init__(
+        self,
+        fake: GoogleFake,
+        *,
+        machines: Path | None = None,
+        python: Path | None = None,
+        store: Mapping[str, str] | None = None,
+    ) -> None:
         """Register the handlers.
 
         :param machines: where the containers' folders are; None: jobs run without any container
+        :param python: what images have as python3; None: the one that runs this
+        :param store: variables that lead containers to a Cloud Storage; None: those of this process
         """
         self.fake, self._machines = fake, machines
+        self._python, self._store = python or Path(sys.executable), store
         self.jobs: dict[str, FakeJob] = {}
         self.prepare_seconds = 0.0
         """how long a job is PENDING, on the fake's clock"""
@@ -274,7 +285,8 @@ class VertexJobs:
                     index=index,
                     root=root / f"{number}-{index}",
                     token=job.token,
-                    variables=store_variables(),
+                    python=self._python,
+                    variables=store_variables() if self._store is None else self._store,
                 )
                 for number, pool in enumerate(pools)
                 for index in range(int(pool["replicaCount"]))

@@ -11,7 +11,6 @@ import random
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -38,18 +37,27 @@ class Replica:
     """One machine of a job with its container."""
 
     def __init__(
-        self, *, spec: Mapping[str, Any], pool: int, index: int, root: Path, token: str, variables: Mapping[str, str]
+        self,
+        *,
+        spec: Mapping[str, Any],
+        pool: int,
+        index: int,
+        root: Path,
+        token: str,
+        python: Path,
+        variables: Mapping[str, str],
     ) -> None:
         """Prepare a machine.
 
         :param root: a folder for this machine's containers
+        :param python: what images have as python3
         :param variables: what every container here has besides its own
         """
         self.name = f"workerpool{pool}-{index}"
         self.returncode: int | None = None
         self.log = root / "stdout.txt"
         self._spec, self._root, self._token, self._variables = spec, root, token, variables
-        self._containers = 0
+        self._python, self._containers = python, 0
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, cluster: Mapping[str, Any]) -> None:
@@ -63,7 +71,7 @@ class Replica:
         command = [*self._spec["command"], *self._spec.get("args", ())]
         command = [str(folder) if word == FOLDER else word for word in command]
         if command[0] == "python3":
-            command[0] = sys.executable
+            command[0] = str(self._python)
         own = {each["name"]: each["value"].replace("$$(", "$(") for each in self._spec.get("env", ())}
         environment = {"PATH": PATH, **self._variables, **own, "CLUSTER_SPEC": json.dumps(cluster)}
         with self.log.open("ab") as log:

@@ -104,7 +104,7 @@ DEMO = system("demo")
 #: each starts an Airflow of its own, to edit and break the specs that it sees
 AUTHORING = system("authoring", "spec_faults")
 #: all need the Airflow of tests/system/conftest.py
-LAB = system("faults", "examples", "exports", "google_release", "page_browser", "release")
+LAB = system("faults", "examples", "exports", "google_release", "page_browser", "release", "retraining", "sweep")
 #: they need a Docker engine and a Kubernetes cluster
 CLUSTER = system("docker_run", "kubernetes_run", "kubernetes_rollout")
 #: they need the engine and the images of START, and no cluster

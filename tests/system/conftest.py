@@ -20,13 +20,16 @@ from modelway.localairflow.rest import AirflowApi
 from registry import BINARY, Registry, basic_auth
 from sqlalchemy import make_url
 
+from tests import object_store_environment
 from tests.airflow_template import UNCHANGING, with_database
 from tests.exporter_servers import RecordingServer, recording_server
 from tests.google.endpoints import push_model, serving_fake
 from tests.google.fake import GoogleFake
 from tests.google.vertex_jobs import VertexJobs
+from tests.gs_server import gs_server
 from tests.kept_airflow import kept_running
 from tests.postgres_server import postgres_server
+from tests.statsd_receiver import StatsdReceiver
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
@@ -54,6 +57,7 @@ class Lab:
     runs: dict[str, str] = field(default_factory=dict)
     lineage_url: str = ""
     openlineage: RecordingServer | None = None
+    metrics: StatsdReceiver | None = None
 
     @cached_property
     def lineage(self) -> Lineage:
@@ -171,21 +175,45 @@ def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GoogleFake]:
 
 
 @pytest.fixture(scope="session")
-def vertex(google: GoogleFake, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VertexJobs]:
-    """Vertex AI, where the jobs of some-nan run."""
-    jobs = VertexJobs(google, machines=tmp_path_factory.mktemp("machines"))
+def store() -> Iterator[dict[str, str]]:
+    """The variables that lead to a Cloud Storage with the bucket of the model that Google trains."""
+    with gs_server(object_store_environment.ready(), bucket="lab-jobs") as variables:
+        yield variables
+
+
+@pytest.fixture(scope="session")
+def vertex(google: GoogleFake, store: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[VertexJobs]:
+    """Vertex AI, where the jobs of some-nan and clouded run."""
+    machines, python = tmp_path_factory.mktemp("machines"), object_store_environment.ready()
+    jobs = VertexJobs(google, machines=machines, python=python, store=store)
     yield jobs
     jobs.close()
 
 
 def add_google_model(models: Path, registry: Registry, folder: Path) -> None:
-    """Give the model that Google serves its repository and a base image."""
-    base = folder / "base"
+    """Give the model that Google trains and serves its code, the digits', its repository and a base image."""
+    base, own = folder / "base", models / "clouded"
     base.mkdir()
     (base / "server").write_text("stands for the server's image\n")
     pushed = push_model(base, f"{registry.host}/base", login=REGISTRY_LOGIN)
-    spec = models / "clouded" / "model.yaml"
+    spec = own / "model.yaml"
     spec.write_text(spec.read_text().replace("REGISTRY", registry.host).replace("BASE", pushed))
+    code = own / "clouded.py"
+    code.write_text((REPOSITORY / "include" / "models" / "digits" / "digits.py").read_text() + code.read_text())
+
+
+def with_gcsfs(folder: Path) -> str:
+    """Return what Airflow's processes have as PYTHONPATH to find gcsfs, behind all that they have themselves."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(f"import sys\nsys.path.append({str(object_store_environment.SITE)!r})\n")
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def metrics() -> Iterator[StatsdReceiver]:
+    """Where the lab's Airflow sends our metrics."""
+    with StatsdReceiver() as receiver:
+        yield receiver
 
 
 @pytest.fixture(scope="session")
@@ -193,11 +221,13 @@ def lab(
     tmp_path_factory: pytest.TempPathFactory,
     google: GoogleFake,
     vertex: VertexJobs,
+    store: dict[str, str],
     used_port: int,
     registry: Registry,
     lineage_url: str,
     openlineage: RecordingServer,
     connections: list[dict[str, Any]],
+    metrics: StatsdReceiver,
 ) -> Iterator[Lab]:
     root = tmp_path_factory.mktemp("lab")
     models, dags, home = root / "models", root / "dags", with_database(root / "home")
@@ -219,12 +249,17 @@ def lab(
     for name in ("resumes", "raises"):
         spec = models / name / "model.yaml"
         spec.write_text(spec.read_text() + f'datasets: {{rows: {{uri: "{root}/rows.csv"}}}}\n')
+    watched = models / "watched" / "model.yaml"
+    watched.write_text(watched.read_text() + f'datasets: {{rows: {{uri: "{root}/rows.npz"}}}}\n')
     options = {"storage": {"uri": (root / "bucket").as_uri()}, "platform": {"region": "us-central1"}}
     environment = {
         **UNCHANGING,
+        **metrics.settings,
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW_CONN_MODELWAY_GOOGLE": google.airflow_connection(project="my-dev"),
         "AIRFLOW_CONN_MODELWAY_REGISTRY": f"http://me:s3cret@{registry.host}",
+        **store,
+        "PYTHONPATH": with_gcsfs(root / "packages"),
         "LAB_VERTEX": json.dumps({"backend": "vertex", "options": options}),
         "MODELWAY_EXAMPLES": "1",
         "MODELWAY_MODELS": str(models),
@@ -233,6 +268,7 @@ def lab(
     with running, kept_running(running) as airflow:
         api = AirflowApi(url=airflow.url, username="admin", password=airflow.password)
         lab = Lab(airflow=airflow, api=api, home=home, lineage_url=lineage_url, openlineage=openlineage)
+        lab.metrics = metrics
         for connection in connections:
             api.call("POST", "/connections", json=connection)
         # All at once: they run side by side while the tests wait for one after another.
@@ -246,6 +282,7 @@ def lab(
             "unloadable",
             "crashes",
             "unwritable",
+            "swept",
         ):
             lab.start(dag_id)
         yield lab

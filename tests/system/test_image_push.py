@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -56,8 +57,7 @@ def build(folder, host, repository, *, made=None, base="scratch", **options):
     named = BuildOptions(
         name="digits",
         repository=f"{host}/{repository}",
-        known_layers=folder / "layers",
-        **{"tag": "v1", **options},
+        **{"tag": "v1", "known_layers": folder / "layers", **options},
     )
     return load_builder("oci").build(layers=made or image_layers(folder, WEIGHTS, SMALL), base=base, options=named)
 
@@ -79,6 +79,28 @@ def test_an_unchanged_image_is_built_again_without_reading_a_file(proxy, reposit
             file.source.unlink()
     assert build(tmp_path, proxy.host, repository, made=made) == first
     assert {method for method, _ in proxy.requests[before:]} == {"HEAD"}
+
+
+def test_layers_whose_digests_freezing_knows_are_hashed_nowhere(proxy, repository, tmp_path):
+    made = image_layers(tmp_path, WEIGHTS, SMALL)
+    first = build(tmp_path, proxy.host, repository, made=made)
+    known = [replace(layer, digest=digest) for layer, digest in zip(made, first.layers, strict=True)]
+    before = len(proxy.requests)
+    for layer in made:
+        for file in layer.files:
+            file.source.unlink()
+    assert build(tmp_path, proxy.host, repository, made=known, known_layers=None) == first
+    assert {method for method, _ in proxy.requests[before:]} == {"HEAD"}
+
+
+def test_a_digest_that_freezing_had_wrong_is_found_by_the_registry(proxy, repository, tmp_path):
+    made = image_layers(tmp_path, WEIGHTS, SMALL)
+    wrong = [replace(made[0], digest="sha256:" + "0" * 64), *made[1:]]
+    with pytest.raises(ImageInvalid, match="the recorded digest of a layer was wrong"):
+        build(tmp_path, proxy.host, repository, made=wrong)
+    image = build(tmp_path, proxy.host, repository, made=wrong)
+    root = unpack_image(reference=f"{proxy.host}/{repository}@{image.digest}", into=tmp_path / "u")
+    check_contents(root, {**WEIGHTS, **SMALL})
 
 
 def test_a_new_version_sends_its_changed_weights_and_a_few_kilobytes(proxy, repository, tmp_path):

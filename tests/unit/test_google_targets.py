@@ -1,5 +1,6 @@
 """What Google's endpoint targets refuse by name, and the bodies that they send."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from modelway.endpoints.vertex.bodies import Desired as OnVertex
 from modelway.endpoints.vertex.section import VertexEndpointSection
 from modelway.endpoints.whole_percents import whole_percents
 from modelway.errors import InvalidSpec
+from modelway.runs.monitoring import Watched
+from modelway.runs.watched import watched_models
 from modelway.spec.load import load_spec
 from spec_samples import write_model
 
@@ -63,6 +66,24 @@ def test_what_a_target_cannot_do_is_refused_by_name(tmp_path: Path, endpoint: st
     text = f"model: digits\nimage: {{base: server}}\nendpoint: {endpoint}\n"
     with pytest.raises(InvalidSpec, match=refused):
         load_spec(write_model(tmp_path, "digits", spec=text))
+
+
+@pytest.mark.parametrize("rule", ["drift: {}", "quality: {}", "volume: 1000"])
+def test_rules_that_need_counts_are_refused_where_no_server_shows_them(tmp_path: Path, rule: str) -> None:
+    place = "endpoint: {environments: {dev: {}, prod: {target: vertex, vertex: {region: r}}}}"
+    text = f"model: digits\nimage: {{base: server}}\n{place}\nmonitor: {{{rule}, staleness: 90d}}\n"
+    refused = r"1 problem .*\n.*monitor.\w+: the target 'vertex' does not show what each server counts. .* staleness"
+    with pytest.raises(InvalidSpec, match=refused):
+        load_spec(write_model(tmp_path, "digits", spec=text))
+
+
+def test_the_age_of_a_version_is_watched_in_the_project_and_region_of_its_endpoint(tmp_path: Path) -> None:
+    place = "{target: cloud_run, cloud_run: {project: my-prod, region: r}}"
+    text = f"model: digits\nimage: {{base: server}}\nendpoint: {place}\nmonitor: {{staleness: 90d}}\n"
+    write_model(tmp_path, "digits", spec=text)
+    (watched,) = watched_models(tmp_path)
+    assert watched.platform["project"] == "my-prod"
+    assert Watched.from_dict(json.loads(json.dumps(watched.to_dict()))) == watched
 
 
 def test_an_image_without_a_server_is_refused_where_images_run_alone(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ import fsspec
 import pytest
 from modelway.artifacts.archive import Manifest, read_manifest, write_archive
 from modelway.artifacts.store import ArtifactStore
-from modelway.builders.base import BuildOptions, Layer
+from modelway.builders.base import BuildOptions, Layer, load_builder
 from modelway.errors import DigestMismatch
 from modelway.runs import image_contents
-from modelway.runs.image_contents import MOST_LAYERS, build_version_image, image_layers
+from modelway.runs.image_contents import MODEL_PATH, MOST_LAYERS, build_version_image, image_layers, weights_frame
 from modelway.runs.messages.version import KnownVersion
 
 
@@ -21,7 +21,8 @@ def archive_of(tmp_path: Path, files: dict[str, bytes]) -> tuple[Path, Manifest]
         (tmp_path / "files" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "files" / name).write_bytes(data)
     archive = tmp_path / "archive.zip"
-    return archive, write_archive(folder=tmp_path / "files", documents={"outputs/model.yml": {}}, to=archive)
+    documents = {"outputs/model.yml": {}}
+    return archive, write_archive(folder=tmp_path / "files", documents=documents, to=archive, layer_frame=weights_frame)
 
 
 def names(layers: list[Layer]) -> list[list[str]]:
@@ -50,6 +51,31 @@ def test_each_file_of_weights_is_a_layer_and_all_that_is_small_the_last(tmp_path
         with file.source.open("rb") as source:
             source.seek(file.offset)
             assert file.digest == "sha256:" + hashlib.sha256(source.read(file.size)).hexdigest()
+
+
+def test_freezing_records_the_digests_of_the_layers_that_a_build_would_compute(tmp_path: Path) -> None:
+    large = (bytes(range(256)) * 20_000)[:5_000_001]
+    files = {"model/a.safetensors": b"a" * 5000, "model/l.onnx.data": large, "model/model.onnx": b"program"}
+    archive, manifest = archive_of(tmp_path, files)
+    layers = image_layers(archive=archive, path=MODEL_PATH)
+    given = [layer.digest for layer in layers]
+    assert given[:2] == [member.layer for member in manifest.members if member.layer]
+    assert given[2:] == [None], "the small files change with each version"
+    options = BuildOptions(name="digits", layout=tmp_path / "images")
+    image = load_builder("oci").build(layers=layers, base="scratch", options=options)
+    assert list(image.layers[:2]) == given[:2]
+    elsewhere = image_layers(archive=archive, path="/other")
+    assert {layer.digest for layer in elsewhere} == {None}, "the path is in the layer"
+
+
+def test_an_archive_of_an_earlier_version_has_no_digests_of_layers(tmp_path: Path) -> None:
+    archive, manifest = archive_of(tmp_path, {"model/a.safetensors": b"a" * 5000})
+    (tmp_path / "old").mkdir()
+    earlier = tmp_path / "old" / "archive.zip"
+    write_archive(folder=tmp_path / "files", documents={"outputs/model.yml": {}}, to=earlier)
+    assert b"layer" not in zipfile.ZipFile(earlier).read("MANIFEST.json")
+    assert read_manifest(earlier).model_digest == manifest.model_digest
+    assert {layer.digest for layer in image_layers(archive=earlier, path=MODEL_PATH)} == {None}
 
 
 @pytest.mark.parametrize("count", [47, 48, 200])

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG, task_group
 from modelway.errors import NothingToSelect
+from modelway.operators.evaluate import EvaluateCheckpointOperator
 from modelway.operators.select import SelectCheckpointOperator
 from modelway.operators.train import TrainModelOperator
 from modelway.runs.messages.checkpoints import checkpoints_from_xcom
@@ -88,3 +89,45 @@ def test_the_results_of_all_are_one_list() -> None:
 def test_two_checkpoints_of_one_name_are_refused() -> None:
     with pytest.raises(NothingToSelect, match="two checkpoints are called train-1: .* Give each training a stage"):
         checkpoints_from_xcom([[checkpoint("train-1")], [checkpoint("train-1", digest="sha256:other")]])
+
+
+CANDIDATE = {"id": "c02", "params": {"lr": 2, "width": 8}}
+
+
+def test_a_candidate_has_the_stage_its_own_parameters_and_a_job_that_a_clear_finds_again() -> None:
+    first = job(1, candidate=CANDIDATE, job_params={"lr": 1, "epochs": 3})
+    assert (first.stage, first.params) == ("train", {"lr": 2, "width": 8, "epochs": 3})
+    assert first.key.startswith("train/c02-")
+    assert first.inputs == {}
+    # Another place in the list, as after a clear that left others out, is the same job.
+    assert job(0, candidate=CANDIDATE, job_params={"lr": 1, "epochs": 3}) == first
+    assert first.clear_number == 0
+    started = job(1, candidate=CANDIDATE | {"checkpoint": checkpoint("c02-short-1")}, job_params={"lr": 1, "epochs": 3})
+    assert started.inputs["checkpoint"].digest == "sha256:c02-short-1"
+    others = [
+        job(1, candidate=CANDIDATE | {"params": {"lr": 3, "width": 8}}),
+        job(1, candidate=CANDIDATE | {"id": "c03"}),
+        started,
+    ]
+    assert len({first.key, *(each.key for each in others)}) == 4
+
+
+def test_a_candidate_ends_early_where_its_search_says_so_and_nothing_else_does() -> None:
+    stop = {"metric": "loss", "above": 3.0}
+    assert job(1, candidate=CANDIDATE, stop=stop).contract()["stop"] == stop
+    assert "stop" not in job(1, candidate=CANDIDATE).contract()
+    assert "stop" not in job(-1, stop=stop).contract()
+
+
+def test_an_evaluation_gets_the_parameters_of_each_candidate_but_those_that_it_sets_itself() -> None:
+    run = SimpleNamespace(dag_id="tiny", run_id="now", clear_number=0)
+    context: Any = {"ti": SimpleNamespace(task_id="evaluate", map_index=0), "dag_run": run}
+    some = [
+        checkpoint(name, candidate=name[:3], params={"lr": number, "width": 8})
+        for number, name in enumerate(("c01-train-1", "c02-train-1"))
+    ]
+    operator = EvaluateCheckpointOperator(task_id="evaluate", code=CODE, checkpoint=some, job_params={"width": 4})
+    operator._present = operator.checkpoints
+    known = operator.job(context).contract()
+    assert known["params"] == {"width": 4}
+    assert [each["params"] for each in known["checkpoints"].values()] == [{"lr": 0}, {"lr": 1}]

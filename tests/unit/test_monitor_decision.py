@@ -12,6 +12,7 @@ from modelway.monitor.compare import (
     STALENESS,
     Finding,
     find_drift,
+    find_larger_error,
     find_limit,
     find_schema_change,
     find_worse_quality,
@@ -200,6 +201,22 @@ def test_worse_quality() -> None:
     assert find_worse_quality(REFERENCE, 84, 100, rule).is_over is False
     assert find_worse_quality(REFERENCE, 0, 99, rule).is_undecided
     assert find_worse_quality(replace(REFERENCE, labelled=0), 0, 500, rule).is_undecided
+
+
+def test_a_larger_error_of_predicted_numbers() -> None:
+    rule = QualityRule(minimum_labels=100)
+    known = replace(REFERENCE, labelled=1000, error=2.0, deviation=1.0)
+
+    def found(labelled: int, error: float) -> Finding:
+        # Half of the errors are 0.5 less, half 0.5 more.
+        return find_larger_error(known, labelled, labelled * error, labelled * (error**2 + 0.25), rule)
+
+    assert found(400, 2.6).reason == "the mean error of 400 labelled predictions is 2.6, 2 at freezing"
+    assert (found(400, 2.1).is_over, found(400, 2.1).is_clear) == (False, True)
+    assert (found(400, 2.3).is_over, found(400, 2.3).is_clear) == (False, False)
+    assert found(99, 9.0).is_undecided
+    # Few rows that vary much prove nothing.
+    assert not find_larger_error(known, 100, 260.0, 100 * (2.6**2 + 900), rule).is_over
 
 
 def over(rule: str = DRIFT) -> Finding:

@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 import pytest
-from modelway.monitor.statistics import chi_square, fewer, kolmogorov, smirnov, stability_index, upper_gamma
+from modelway.monitor.statistics import chi_square, fewer, kolmogorov, larger, smirnov, stability_index, upper_gamma
 from scipy import special, stats
 
 
@@ -63,6 +63,15 @@ def test_the_share_of_right_answers() -> None:
     assert fewer(80, 100, 950, 1000) == pytest.approx(both_sides / 2, rel=1e-9)
     assert fewer(95, 100, 800, 1000) > 0.99
     assert fewer(10, 10, 100, 100) == fewer(0, 0, 1, 2) == 1.0
+
+
+@pytest.mark.parametrize("shift", [-0.1, 0.0, 0.2])
+def test_a_larger_mean(shift: float) -> None:
+    one, other = samples(4, shift, (900, 2000))
+    found = larger(other.mean(), other.std(ddof=1), len(other), one.mean(), one.std(ddof=1), len(one))
+    expected = stats.ttest_ind(other, one, equal_var=False, alternative="greater").pvalue
+    assert found == pytest.approx(expected, rel=0.02, abs=1e-6)
+    assert (larger(2, 0, 9, 1, 0, 9), larger(1, 0, 9, 1, 0, 9), larger(9, 1, 1, 1, 1, 9)) == (0.0, 1.0, 1.0)
 
 
 def test_the_stability_index() -> None:

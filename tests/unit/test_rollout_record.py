@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 from modelway.endpoints.base import EndpointStatus, Mirror, PredictorMetrics, PredictorStatus
 from modelway.endpoints.judge import Step
-from modelway.errors import RolloutAborted
+from modelway.errors import RolloutAborted, RolloutChanged
 from modelway.lineage.records.rollout import has_moved, step_texts
+from modelway.lineage.records.steering import Steering, steered
 from modelway.lineage.records.version import RolloutRecord
 from modelway.runs.rollout_record import (
     UNREADY_SECONDS,
@@ -168,3 +169,76 @@ def test_each_step_is_shown_in_a_few_texts_the_present_one_too():
     earlier = {"stable": 1, "told": [{"weight": 10, "counts": {"2": {"requests": 5, "errors": 0}}}]}
     (only,) = step_texts(replace(record, detail=earlier, state="done"))
     assert (only.new, only.stable, only.evidence, only.result) == ("5 requests, 0 failed", "-", "-", "-")
+
+
+def wish(act, *, step=0, by="mia", weight=None):
+    return Steering(act=act, by=by, reason="why not", step=step, weight=weight)
+
+
+GOOD = {"stable": (1800, 9), "new": (200, 1)}
+
+
+def test_a_step_that_a_person_holds_lasts_until_somebody_continues_it():
+    held = steered(first_step(), wish("hold"), now=1005.0)
+    assert gives_up_at(held) == float("inf")
+    for now in (1011.0, 99999.0):
+        held, verdict = look(held, now=now, **GOOD)
+        assert (verdict.action, verdict.reason) == ("hold", "held by mia: why not")
+    continued = steered(held, wish("continue"), now=99999.0)
+    assert "held" not in continued.detail
+    assert look(continued, now=100003.0, **GOOD)[1].action == "hold", "the time of the hold is none of the step"
+    assert look(continued, now=100005.0, **GOOD)[1].action == "promote"
+    # One that does worse loses its traffic all the same.
+    assert look(held, now=99999.0, stable=(1800, 9), new=(300, 90))[1].action == "rollback"
+    assert json.loads(json.dumps(held.detail, allow_nan=False)) == held.detail
+
+
+def test_a_person_ends_a_step_and_the_rest_of_the_plan():
+    record = first_step(Settings(steps=(10, 20, 50, 100), interval_seconds=600))
+    record, verdict = look(steered(record, wish("promote"), now=1001.0), now=1001.0)
+    assert (verdict.action, verdict.reason) == ("promote", "mia ended the step: why not")
+    assert [step.weight for step in plan_of(record)] == [10, 100]
+    unready = look(record, now=1002.0, ready=False)[1]
+    assert unready.action == "hold", "a version that is not ready gets no more traffic"
+    last = begun(moving(record), metrics=metrics(), restarts=0, now=1003.0)
+    assert look(last, now=1004.0, weights=(0, 100))[1].action == "hold"
+    ended = look(steered(last, wish("promote", step=1), now=1004.0), now=1004.0, weights=(0, 100))[0]
+    assert (len(plan_of(ended)), ended.detail["verdict"]["action"]) == (2, "promote")
+
+
+@pytest.mark.parametrize(("weight", "rest"), [(15, [15, 20, 50, 100]), (5, [5, 20, 50, 100]), (60, [60, 100])])
+def test_a_share_that_a_person_sets_is_held_and_then_the_plan_continues(weight, rest):
+    record = first_step(Settings(steps=(10, 20, 50, 100)))
+    record = steered(record, wish("weight", weight=weight), now=1001.0)
+    assert [step.weight for step in plan_of(record)] == [10, *rest]
+    assert look(record, now=1001.0)[1].action == "promote"
+    record = begun(moving(record), metrics=metrics(), restarts=0, now=1002.0)
+    weights = (100 - weight, weight)
+    assert look(record, now=9000.0, weights=weights)[1].reason == "held by mia: why not"
+    record = steered(record, wish("continue", step=1), now=9000.0)
+    assert look(record, now=9001.0, weights=weights)[1].action == "promote"
+
+
+@pytest.mark.parametrize(
+    ("change", "act", "why"),
+    [
+        ({}, wish("continue"), "nobody holds it any more"),
+        ({"held": {"by": "eve", "reason": "lunch", "since": 1.0}}, wish("hold"), "eve holds it already: lunch"),
+        ({"leaves": {"by": "eve", "reason": "late"}}, wish("hold"), "eve ended this step a moment ago: late"),
+        ({"moving": True}, wish("hold"), "is about to begin a step"),
+        ({"waits_for": "approval"}, wish("promote"), "waits for a person's answer"),
+        ({"finishing": {"alias": None}}, wish("hold"), "version 2 is taking over"),
+        ({}, wish("weight", step=1, weight=5), "is at 10 % by now"),
+    ],
+)
+def test_who_comes_second_or_too_late_is_refused(change, act, why):
+    record = first_step()
+    with pytest.raises(RolloutChanged, match=why):
+        steered(replace(record, detail={**record.detail, **change}), act, now=2000.0)
+
+
+def test_nothing_is_done_to_a_rollout_without_a_step_or_that_is_over():
+    with pytest.raises(RolloutChanged, match="is about to begin a step"):
+        steered(BEGUN, wish("hold", step=-1), now=1.0)
+    with pytest.raises(RolloutChanged, match="is over: by hand"):
+        steered(aborted(first_step(), "by hand"), wish("hold"), now=1.0)

@@ -283,6 +283,24 @@ def test_a_call_that_cannot_be_counted_is_answered_and_others_follow() -> None:
     assert seen == [1, 1]
 
 
+def test_a_lone_request_is_counted_after_its_answer_and_before_what_comes_next() -> None:
+    order: list[str] = []
+
+    def observe(inputs: object, outputs: object, count: int, seconds: float) -> None:
+        order.append(f"counted {count}")
+
+    async def main() -> None:
+        batcher = Batcher(Model(hold=False).run, limit=8, quick_seconds=60, observe=observe)
+        await batcher.infer(rows(1))
+        batcher.submit(rows(1), lambda outputs: order.append("answered"), alone=True)
+        await asyncio.sleep(0)
+        order.append("next turn")
+        batcher.close()
+
+    asyncio.run(main())
+    assert order == ["counted 1", "answered", "counted 1", "next turn"]
+
+
 def test_whoever_is_refused_may_send_the_next_request_at_once() -> None:
     model = Model()
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from modelway.server.core.signature import Signature, TensorSpec
 from modelway.server.core.sketches import Sketches
-from modelway.sketches import MAX_FEATURES, PER_DOUBLING
+from modelway.sketches import _BUCKETS, _REACH, _ZERO, MAX_FEATURES, PER_DOUBLING, _buckets
 
 
 def sketches(*inputs: TensorSpec, rows_per_second: int = 100_000) -> Sketches:
@@ -36,6 +36,64 @@ def test_quantiles_are_right_within_the_width_of_a_bucket() -> None:
             exact = np.quantile(values[:, at], float(q), method="inverted_cdf")
             assert value == pytest.approx(exact, rel=2 ** (1 / PER_DOUBLING) - 1)
     json.dumps(document)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_bucket_is_that_of_the_logarithm_of_eight_binary_digits(dtype: str) -> None:
+    random = np.random.default_rng(2)
+    sizes = np.concatenate([2 ** random.uniform(-31, 31, 3000), np.arange(1.0, 257)]).astype(dtype)
+    fractions, exponents = np.frexp(sizes.astype(np.float64))
+    cut = np.ldexp(np.floor(fractions * 256) / 256, exponents)
+    expected = np.floor(PER_DOUBLING * np.log2(cut)).astype(int) + _REACH
+    assert (_buckets(sizes) == _ZERO + 1 + expected).all()
+    assert (_buckets(-sizes) == _ZERO - 1 - expected).all()
+    # Whole numbers up to 256 are exact.
+    assert (cut[-256:] == sizes[-256:]).all()
+    special = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e38, -1e38, 1e-38], dtype=dtype)
+    last, missing = 2 * _ZERO, _BUCKETS
+    assert _buckets(special).tolist() == [_ZERO, _ZERO, missing, missing, missing, last, 0, _ZERO + 1]
+
+
+def test_few_rows_wait_until_they_are_many_or_are_read() -> None:
+    found = sketches(TensorSpec("x", "FP32", (-1, 2)), rows_per_second=200)
+    for number in range(70):
+        assert found.waits is (number >= 64)
+        found.add({"x": np.ones((1, 2), dtype=np.float32)}, {}, 1)
+    found.fold()
+    assert found.waits is False
+    found.add({"x": np.ones((1, 2), dtype=np.float32)}, {}, 1)
+    assert found.document()["rows"] == 71
+
+
+def test_a_second_has_its_number_of_rows_also_where_they_wait() -> None:
+    found = sketches(TensorSpec("x", "FP32", (-1, 2)), rows_per_second=32)
+    for _ in range(3):
+        for _ in range(10):
+            found.add({"x": np.ones((8, 2), dtype=np.float32)}, {}, 8)
+        found.fold()
+        found.begin_second()
+    assert (found.document()["rows"], found.document()["rows_seen"]) == (3 * 32, 240)
+
+
+def test_a_minute_has_the_rows_of_twelve_seconds() -> None:
+    found = sketches(TensorSpec("x", "FP32", (-1, 2)), rows_per_second=16)
+    for _ in range(90):
+        found.add({"x": np.ones((16, 2), dtype=np.float32)}, {}, 16)
+        found.begin_second()
+    assert found.document()["rows"] == 2 * 12 * 16
+
+
+def test_calls_of_one_row_and_of_many_are_counted_together() -> None:
+    spec = (TensorSpec("image", "FP32", (-1, 1, 8, 8)), TensorSpec("scores", "FP32", (-1, 10)))
+    signature = Signature("m", "onnxruntime_onnx", spec[:1], spec[1:])
+    found = Sketches(signature, rows_per_second=1000)
+    for rows in (1, 16, 40, 2):
+        scores = np.tile(np.eye(10, dtype=np.float32)[3], (rows, 1))
+        found.add({"image": np.full((rows, 1, 8, 8), rows, dtype=np.float32)}, {"scores": scores}, rows)
+    document = found.document()
+    assert (document["rows"], document["rows_seen"]) == (1 + 16 + 16 + 2, 59)
+    assert {each["count"] for each in document["inputs"]} == {35}
+    assert document["classes"][0]["strings"]["3"] == 35
 
 
 def test_sketches_add_up() -> None:
@@ -74,6 +132,7 @@ def test_size_is_bounded_whatever_comes() -> None:
         found.add(arrays, {}, 20)
         if number % 50 == 49:
             found.fold()
+            found.begin_second()
     document = found.document()
     assert document["rows_seen"] == 4000
     assert 4 * 50 <= document["rows"] < 4 * 70

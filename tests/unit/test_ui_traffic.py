@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi.routing import APIRoute
 from modelway.lineage.records.version import FailureRecord, RolloutRecord, WeightChange
 from modelway.lineage.store import open_lineage
-from modelway.ui.app import create_app
 from modelway.ui.charts.history import weights_over_time
 from modelway.ui.endpoint_view import environments_by_endpoint
+from modelway.ui.page import commit_page
 from starlette.testclient import TestClient
 
 from tests.lineage_samples import make_record
-from tests.mounted_pages import MountedPages, reader_dags
+from tests.mounted_pages import MountedPages
 
 HTML = {"accept": "text/html", "reader": "digits,letters"}
 RUNNING = RolloutRecord(
@@ -87,15 +86,21 @@ def test_an_endpoint_shows_who_serves_since_when_and_what_happened(client: TestC
 
 def test_a_rollout_that_runs_can_be_ended_and_nothing_else_be_returned(client: TestClient, url: str) -> None:
     open_lineage(url).save_rollout(RUNNING)
-    assert actions(client) == {"dag": "digits", "release": {"rollout": "yes"}, "end": {"dag": "digits", "run": "r 3"}}
+    offered = {"dag": "digits", "release": {"rollout": "yes"}, "run": {"dag": "digits", "run": "r 3"}, "busy": "wait"}
+    # Where its run is over, as Airflow says, a run returns the traffic to the version that served.
+    assert actions(client) == {**offered, "close": {"rollout": "rollback", "version": "2"}}
+    text = client.get("/modelway/endpoints/digits").text
+    assert 'data-action="end"' in text
     open_lineage(url).save_rollout(replace(RUNNING, detail={"stable": 2, "finishing": {"alias": "champion"}}))
-    assert actions(client).keys() == {"dag", "release"}, "it has passed all steps, and takes over"
+    assert actions(client) == {**offered, "close": {"rollout": "yes", "version": "3"}}
+    text = client.get("/modelway/endpoints/digits").text
+    assert 'data-action="end"' not in text, "it has passed all steps, and takes over"
 
 
 def test_the_dag_of_the_model_moves_the_traffic_whoever_rolled_out_last(client: TestClient, url: str) -> None:
     open_lineage(url).save_rollout(replace(RUNNING, run_id="approval/r"))
     assert actions(client)["dag"] == "digits"
-    assert actions(client)["end"] == {"dag": "approval", "run": "r"}
+    assert actions(client)["run"] == {"dag": "approval", "run": "r"}
 
 
 def test_an_endpoint_that_the_spec_no_longer_has_offers_no_actions(client: TestClient, url: str) -> None:
@@ -115,28 +120,6 @@ def test_a_rollout_of_a_version_that_one_may_not_read_is_not_shown(client: TestC
     assert why not in client.get("/modelway/api/endpoints/digits").text
     store.save_rollout(replace(hidden, run_id="digits/done", state="done"))
     assert actions(client).get("rollback", {}).get("version") != "4"
-
-
-def test_no_path_answers_without_a_login_and_none_names_what_one_may_not_read(client: TestClient, url: str) -> None:
-    app = create_app(store_url=lambda: url, readable_dags=reader_dags)
-    paths = [route.path for route in app.routes if isinstance(route, APIRoute)]
-    assert len(paths) > 20
-    alone = TestClient(client.app, base_url="http://testserver/team", root_path="/team")
-    query = {
-        "dag": "secret",
-        "run": "r",
-        "wanted": "r",
-        "content": "sha256:" + "0" * 64,
-        "a": "1",
-        "b": "1",
-        "at": "2999-01-01",
-    }
-    for path in paths:
-        place = "/modelway" + re.sub(r"\{version\}", "1", re.sub(r"\{(model|endpoint):path\}", "secret", path))
-        assert alone.get(place, params=query).status_code == 401, path
-        answer = client.get(place, params=query)
-        assert answer.status_code in (200, 404), path
-        assert "only for its owners" not in answer.text, path
 
 
 @pytest.mark.parametrize("wanted", ["nothing", "r", "secret"])
@@ -248,3 +231,55 @@ def test_shares_of_traffic_are_steps_in_the_unit_that_fits() -> None:
     assert "days before now" in drawn(timedelta(days=300))
     assert "m v1" in drawn(timedelta(0))
     assert weights_over_time([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("repository", "page"),
+    [
+        ("https://github.com/acme/models.git", "https://github.com/acme/models/commit/c0ffee0"),
+        ("git@gitlab.acme.org:team/models.git", "https://gitlab.acme.org/team/models/-/commit/c0ffee0"),
+        ("ssh://git@bitbucket.org/acme/models", "https://bitbucket.org/acme/models/commits/c0ffee0"),
+        ("https://example.org/models.git", None),
+        ("javascript://github.com/x", None),
+        ("https://github.com/a b", None),
+        ('https://github.com/"><script>', None),
+        ("/srv/github/models", None),
+        (None, None),
+    ],
+)
+def test_a_commit_leads_to_its_page_on_hosts_whose_pages_are_known(repository: str | None, page: str | None) -> None:
+    assert commit_page(repository, "c0ffee0") == page
+    assert commit_page(repository, "c0ffee0; rm") is None
+
+
+def test_many_models_are_listed_by_parts_that_begin_after_a_name(client: TestClient, url: str) -> None:
+    store = open_lineage(url)
+    for number in range(43):
+        record = make_record("r", model=f"many-{number:02}")
+        store.register(replace(record, run=replace(record.run, dag_id="digits")))
+
+    def listed(path: str) -> tuple[list[str], str]:
+        text = client.get(path).text
+        return re.findall(r'<h2><a href="[^"]*/models/(many-[^"/]+)"', text), text
+
+    first, text = listed("/modelway/models?q=many")
+    assert first == [f"many-{number:02}" for number in range(20)]
+    assert "1 to 20 of 43" in text
+    (later,) = re.findall('<a href="/team([^"]+)" rel="next">', text)
+    # A model that comes into the part before moves none of this one.
+    store.register(replace(record, model="many-00-new", run=replace(record.run, dag_id="digits", run_id="n")))
+    second, text = listed(later.replace("&amp;", "&"))
+    assert second == [f"many-{number:02}" for number in range(20, 40)]
+    third, _ = listed("/modelway/models?q=many&after=many-39")
+    assert third == ["many-40", "many-41", "many-42"]
+    (earlier,) = re.findall('<a href="/team([^"]+)" rel="prev">', text)
+    assert len(listed(earlier.replace("&amp;", "&"))[0]) == 20
+    assert listed("/modelway/models?q=many&after=gone")[0][0] == "many-00"
+
+
+def test_many_versions_are_lines_across_what_differs(client: TestClient) -> None:
+    text = client.get("/modelway/models/digits/parallel").text
+    assert "v1 to v3" in text
+    assert "differ in fewer than two" in text
+    assert client.get("/modelway/models/digits/parallel?before=1").status_code == 200
+    assert client.get("/modelway/models/secret/parallel").status_code == 404

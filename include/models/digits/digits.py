@@ -70,7 +70,7 @@ def train(job):
             (loss * job.world_size).backward()
             optimizer.step()
             total += loss.item() * len(batch)
-            job.progress(step=step, total=epochs * len(batches), examples=len(batch))
+            job.progress(step=step, total=epochs * len(batches), examples=len(batch), loss=loss.item())
         job.log(step=epoch, train_loss=summed(total, job, device) / len(images))
         with job.checkpoint(step=epoch) as path:
             torch.save({"net": net.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}, path)

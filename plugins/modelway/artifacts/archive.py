@@ -8,7 +8,8 @@ Members (names after the AMA case study, JSON text in the ``.yml`` ones, since J
 - ``outputs/sketches.json``: how the real rows and the answers to them are distributed, where there are any
 - ``golden/``: inputs and the checkpoint's answers
 - ``rows/``: real rows of the evaluation, where there are any, and the checkpoint's answers; not part of an image
-- ``MANIFEST.json``, last: path, size, sha256 and role of every member; ``model_digest`` over the ``model/`` members
+- ``MANIFEST.json``, last: path, size, sha256 and role of every member, of weights also the digest of the layer
+  that has them alone in an image; ``model_digest`` over the ``model/`` members
 
 Stored uncompressed, names sorted, times 1980-01-01, modes 0644, and the data of each member begins at a multiple of
 4096 bytes: a member can be mapped or read where it is, and nothing has to be unpacked to run or serve the model. It is
@@ -19,7 +20,8 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -43,6 +45,8 @@ _PADDING = 0xD935
 
 #: an archive on this machine, or on an object store
 Readable = Path | StoredFile
+#: what is before and behind a member's bytes in the image layer that has it alone, by its path and size; None: no layer
+LayerFrame = Callable[[str, int], tuple[bytes, bytes] | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +57,12 @@ class Member:
     size: int
     sha256: str
     role: str
+    layer: str | None = None
+    """``sha256:<hex>`` of its image layer, where freezing computed it; archives of earlier versions have none."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return its entry in the manifest."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +73,18 @@ class Manifest:
     model_digest: str
 
 
-def write_archive(*, folder: Path, documents: Mapping[str, Any], to: Path, below: str = ".") -> Manifest:
+def write_archive(
+    *,
+    folder: Path,
+    documents: Mapping[str, Any],
+    to: Path,
+    below: str = ".",
+    layer_frame: LayerFrame = lambda path, size: None,
+) -> Manifest:
     """Write the archive of the files below ``folder`` and of ``documents`` (member name → JSON value) to ``to``.
 
     :param below: the folder in ``folder`` whose files they are; no link out of ``folder`` is followed
+    :param layer_frame: the digest of what it surrounds is computed while the member is written, and is in the manifest
     :raises NotBelow: a link leads out of it, or something is not a plain file
     """
     texts = {name: _json(document) for name, document in documents.items()}
@@ -75,14 +93,14 @@ def write_archive(*, folder: Path, documents: Mapping[str, Any], to: Path, below
     with to.open("xb") as target, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for path in sorted({*files, *texts}):
             with io.BytesIO(texts[path]) if path in texts else open_below(folder, files[path]) as source:
-                members.append(_add(archive, path, source))
+                members.append(_add(archive, path, source, layer_frame))
         manifest = Manifest(members=tuple(members), model_digest=members_digest(members))
         document = {
             "format": 1,
             "model_digest": manifest.model_digest,
-            "files": [vars(member) for member in members],
+            "files": [member.to_dict() for member in members],
         }
-        _add(archive, MANIFEST, io.BytesIO(_json(document)))
+        _add(archive, MANIFEST, io.BytesIO(_json(document)), lambda path, size: None)
     return manifest
 
 
@@ -90,9 +108,9 @@ def _json(document: Any) -> bytes:
     return (json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
-def _add(archive: zipfile.ZipFile, path: str, source: BinaryIO) -> Member:
+def _add(archive: zipfile.ZipFile, path: str, source: BinaryIO, layer_frame: LayerFrame) -> Member:
     """Copy a file into the archive and return its description."""
-    size, digest = source.seek(0, io.SEEK_END), hashlib.sha256()
+    size = source.seek(0, io.SEEK_END)
     source.seek(0)
     info = zipfile.ZipInfo(path, date_time=EPOCH)
     info.create_system = 3
@@ -105,13 +123,27 @@ def _add(archive: zipfile.ZipFile, path: str, source: BinaryIO) -> Member:
     gap = -begin % ALIGNMENT
     info.extra = _PADDING.to_bytes(2, "little") + gap.to_bytes(2, "little") + bytes(gap)
     with archive.open(info, "w", force_zip64=large) as target:
-        for block in blocks(source):
-            digest.update(block)
-            target.write(block)
+        digest, layer = _copy(source, cast(BinaryIO, target), layer_frame(path, size))
     # The directory at the end needs no padding.
     info.extra = b""
     role = ROLES.get(PurePosixPath(path).parts[0], "doc")
-    return Member(path=path, size=size, sha256=digest.hexdigest(), role=role)
+    return Member(path=path, size=size, sha256=digest, role=role, layer=layer)
+
+
+def _copy(source: BinaryIO, target: BinaryIO, frame: tuple[bytes, bytes] | None) -> tuple[str, str | None]:
+    """Copy a file; return its digest and that of its layer, which are computed beside the writing."""
+    own, (before, behind) = hashlib.sha256(), frame or (b"", b"")
+    digests = [own, hashlib.sha256(before)] if frame else [own]
+    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="hash") as pool:
+        for block in blocks(source):
+            hashed = [pool.submit(digest.update, block) for digest in digests]
+            target.write(block)
+            for each in hashed:
+                each.result()
+    if frame is None:
+        return own.hexdigest(), None
+    digests[1].update(behind)
+    return own.hexdigest(), f"sha256:{digests[1].hexdigest()}"
 
 
 def members_digest(members: Iterable[Member]) -> str:

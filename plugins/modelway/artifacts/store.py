@@ -15,6 +15,7 @@ from modelway.artifacts.copying import copy, copy_to_end, new_part, reused_part
 from modelway.artifacts.sharing import is_shared, share
 from modelway.artifacts.whole_files import sync_folder
 from modelway.errors import CapabilityMissing, DigestMismatch, ModelwayError, NotWritable
+from modelway.job.durable import syncing
 from modelway.job.file_marks import digest_of, known_digest, mark_digest, marked_digest
 
 #: suffix of an object whose bytes did not match its digest
@@ -118,7 +119,7 @@ class ArtifactStore:
         :raises DigestMismatch: the file changed meanwhile
         """
         opened = opened or (lambda: path.open("rb"))
-        with opened() as file:
+        with opened() as file, syncing(file) if shared else contextlib.nullcontext():
             size = os.fstat(file.fileno()).st_size
             digest = digest or known_digest(file)
         uri = self.uri(digest, model=model)

@@ -96,12 +96,14 @@ class Job:
     code: "Artifact | None" = None
     inputs: "Mapping[str, Artifact]" = field(default_factory=dict)
     checkpoints: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """the inputs that are checkpoints: name → ``{id, stage, step}``"""
+    """the inputs that are checkpoints: name → ``{id, stage, step}``, and ``params`` of a candidate's"""
     datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """name → ``{uri, digest, version}``"""
     interval: Mapping[str, str | None] = field(default_factory=dict)
     """the run's data interval: ``start`` and ``end`` in ISO 8601, None where there is none"""
     partition: str | None = None
+    stop: Mapping[str, Any] | None = None
+    """when the training of a candidate ends early, see ``modelway.job.early_end``"""
     freeze_format: str | None = None
     """the format that a job freezes into, see ``modelway.job.freezing.freeze.FORMATS``"""
     endpoint: Mapping[str, Any] | None = None
@@ -124,6 +126,7 @@ class Job:
             "partition": self.partition,
             # The default is left out: another contract is another job, and older ones do not have it.
             **({"freeze_format": self.freeze_format} if self.freeze_format not in (None, "onnx") else {}),
+            **({"stop": dict(self.stop)} if self.stop else {}),
             **({"endpoint": dict(self.endpoint)} if self.endpoint else {}),
             "inputs": {name: f"inputs/{name}" for name in self.inputs},
             "checkpoints": {name: dict(known) for name, known in self.checkpoints.items()},
@@ -259,10 +262,12 @@ class Refusable(Protocol):
 class RunFolders(Protocol):
     """A backend that can remove what the jobs of a run leave, once nobody needs it."""
 
-    def discard(self, *, model: str, run: str) -> int:
+    def discard(self, *, model: str, run: str, storage: Mapping[str, Any] | None = None) -> int:
         """Remove code, inputs and output of a run's jobs that are over; return how many bytes became free here.
 
         Logs and reports stay.
+
+        :param storage: the spec's section ``storage``, for a backend whose jobs' folders are there
         """
 
 

@@ -37,6 +37,8 @@ class Layer:
     """Files that travel together. What changes rarely goes into the first layers, small metadata into the last."""
 
     files: tuple[LayerFile, ...]
+    digest: str | None = None
+    """Of the uncompressed layer, where it was computed before: no file is read for it, and the registry compares."""
 
 
 @dataclass(frozen=True, kw_only=True)

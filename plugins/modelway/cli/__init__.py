@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from modelway.errors import ModelwayError
 
 
+#: the groups of commands that an Airflow can answer
+_REMOTE = ("versions", "sweep", "diff", "serving", "explain", "release")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 1 refused or failed with a reason, 2 wrong usage."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -30,8 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, command in COMMANDS.items():
             commands.add_parser(name, help=command.help)
     args = parser.parse_args(arguments)
-    if args.server and getattr(wanted, "group", None) not in ("versions", "diff", "serving", "explain", "release"):
-        parser.error("--server goes with versions, show, diff, serving, explain and release; the others work here")
+    if args.server and getattr(wanted, "group", None) not in _REMOTE:
+        parser.error("--server goes with versions, show, sweep, diff, serving, explain and release; others work here")
     if args.server:
         os.environ["MODELWAY_SERVER"] = args.server
     try:

@@ -36,6 +36,7 @@ COMMANDS = {
     "rollback": Indexed("release", "give the traffic back to the version that served before"),
     "run": Indexed("run", "run a model's DAG here, without an Airflow server"),
     "serving": Indexed("serving", "show which versions serve where, whether they answer, since when, by whom"),
+    "sweep": Indexed("sweep", "show the candidates of which a version is the best"),
     "versions": Indexed("versions", "list the versions of a model, newest first"),
     "show": Indexed("versions", "show the whole record of a version"),
 }

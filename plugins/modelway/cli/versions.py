@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from modelway.cli._lineage import add_time, add_version, read_records, read_version, time_of
 from modelway.cli._remote import RemoteLineage
 from modelway.cli.output.tables import print_json, print_table, table
+from modelway.cli.sweep import candidates_table
 from modelway.errors import ModelwayError
 from modelway.lineage.records.readable import digest_text, number_text, time_text
 from modelway.lineage.records.rollout import step_texts
@@ -121,7 +122,8 @@ def _print_facts(detail: "VersionDetail") -> None:
     commit = f"{run.commit or '-'}{f' ({run.branch})' if run.branch else ''}{' with changes' if run.dirty else ''}"
     facts = {
         "Model": f"{version.model} v{version.number}",
-        "Description": version.description or "-",
+        "Description": detail.description or "-",
+        **({"Tags": ", ".join(detail.note.tags)} if detail.note and detail.note.tags else {}),
         "Aliases": " ".join(version.aliases) or "-",
         "Weights": ", ".join(f"{weight} % of {endpoint}" for endpoint, weight in version.weights.items()) or "-",
         "Created": f"{time_text(version.created_at, to='seconds')} by {version.created_by}",
@@ -227,9 +229,10 @@ def _print_tables(detail: "VersionDetail") -> None:
     for event in detail.events:
         why = str(event.detail.get("reason") or "")
         events.add_row(event.kind, time_text(event.at, to="seconds"), event.actor, event.run_id or "-", why)
+    candidates = candidates_table(detail.run.candidates)
     importances, stages, ran_in = _importances(detail.run), _stages(detail.run), _environments(detail.run)
     rollouts = _rollouts(detail)
-    for each_table in (evaluations, importances, stages, ran_in, params, datasets, files, rollouts, events):
+    for each_table in (candidates, evaluations, importances, stages, ran_in, params, datasets, files, rollouts, events):
         if each_table.row_count:
             print()
             print_table(each_table)

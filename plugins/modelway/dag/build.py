@@ -9,32 +9,30 @@ from typing import Any
 from airflow.sdk import DAG, TaskGroup, TriggerRule, get_parsing_context, literal
 from airflow.sdk.definitions.param import ParamsDict
 
-from modelway.dag.documentation import model_page, stage_page
+from modelway.dag.documentation import model_page
 from modelway.dag.form import run_form
+from modelway.dag.jobs import job_arguments
 from modelway.dag.notify import callbacks, report_task_failure
 from modelway.dag.queues import on_serving_host
 from modelway.dag.refused import REFUSED, refused_models
 from modelway.dag.schedule import run_dates, schedule_of, version_asset
+from modelway.dag.sweep import sweep_tasks
+from modelway.dag.training import TrainedTasks, training_tasks
 from modelway.fields.section import Section
 from modelway.operators.accept import AcceptVersionOperator
 from modelway.operators.arguments import checked_by_the_spec
 from modelway.operators.build_image import BuildImageOperator
 from modelway.operators.deploy import DeployModelOperator
-from modelway.operators.divide import DivideCheckpointsOperator
-from modelway.operators.evaluate import EvaluateCheckpointOperator
-from modelway.operators.evaluate_version import EvaluateVersionOperator
 from modelway.operators.freeze import FreezeModelOperator
 from modelway.operators.package import PackageCodeOperator
 from modelway.operators.plan import PlanRunOperator
 from modelway.operators.promote import PromoteModelOperator
 from modelway.operators.register import RegisterModelOperator
-from modelway.operators.select import SelectCheckpointOperator
-from modelway.operators.train import TrainModelOperator
 from modelway.operators.verify import VerifyModelOperator
 from modelway.spec.collection import paused_collection
 from modelway.spec.environments import Serving, environments_of
 from modelway.spec.load import FILE_NAME, load_files, load_specs, models_folder, unknown_environment
-from modelway.spec.model import Evaluation, ModelSpec, Stage
+from modelway.spec.model import ModelSpec
 from modelway.spec.options import options_of
 from modelway.spec.problems import invalid_spec
 from modelway.spec.sections import ImageSection
@@ -112,96 +110,19 @@ def build_dag(spec: ModelSpec) -> DAG:
             spec=plain,
             doc_md="Decides what this run does: its interval, its data sets, and whether it reuses a version",
         ).output
-        stages = _train(spec, code)
-        training = [stage.output["report"] for stage in stages]
-        selected, compared = _evaluate(spec, code, stages[-1].output)
-        version = _freeze(spec, plain, code, training, selected, compared)
+        made = training_tasks(spec, code) if spec.search is None else sweep_tasks(spec, spec.search, code)
+        version = _freeze(spec, plain, code, made)
         _serve(spec, code, version)
     # Set only now, since each task of a DAG with parameters copies, checks and serialises them.
     dag.params = ParamsDict(run_form(spec))
     return dag
 
 
-def _train(spec: ModelSpec, code: Any) -> list[Any]:
-    """Return the tasks of the stages; each starts from the one before."""
-    tasks: list[Any] = []
-    stages = spec.stages()
-    with TaskGroup("train", tooltip="One job per stage, each from the last checkpoint of the one before"):
-        for stage in stages:
-            task = TrainModelOperator(
-                task_id=stage.name,
-                code=code,
-                stage=stage.name,
-                job_params=literal(dict(stage.params)),
-                seed="{{ params.seed }}",
-                start_from=tasks[-1].output if tasks else None,
-                command=literal(stage.command),
-                doc_md=stage_page(stage, stages=len(stages)),
-                **_job(spec, stage),
-            )
-            tasks.append(task)
-    return tasks
-
-
-def _evaluate(spec: ModelSpec, code: Any, checkpoints: Any) -> tuple[Any, list[Any]]:
-    """Return the selection among all checkpoints, and the evaluations of the versions that gates compare with.
-
-    A failed evaluation of a checkpoint leaves that one out and shows as failed.
-    """
-    evaluation = spec.evaluation()
-    with TaskGroup("evaluate", tooltip="Every checkpoint, several jobs at a time, then the best one"):
-        shares = checkpoints
-        if evaluation.per_job != 1:
-            shares = DivideCheckpointsOperator(
-                task_id="divide",
-                code=code,
-                checkpoints=checkpoints,
-                parallel=evaluation.parallel,
-                per_job=evaluation.per_job,
-                doc_md="Divides the checkpoints among jobs, so that starting them costs little",
-            ).output
-        evaluations = EvaluateCheckpointOperator.partial(
-            task_id="checkpoint",
-            code=code,
-            job_params=literal(dict(evaluation.params)),
-            seed="{{ params.seed }}",
-            command=literal(evaluation.command),
-            row_metrics=bool(spec.verify.versions),
-            max_active_tis_per_dagrun=evaluation.parallel,
-            map_index_template="{{ task.which }}",
-            doc_md="Evaluates its checkpoints as one job",
-            **_job(spec, evaluation),
-        ).expand(checkpoint=shares)
-        selected = SelectCheckpointOperator(
-            task_id="select",
-            checkpoints=checkpoints,
-            evaluations=evaluations.output,
-            metric=spec.select.metric,
-            mode=spec.select.mode,
-            constraints={name: str(gate) for name, gate in spec.select.constraints.items()} or None,
-            trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS,
-            doc_md="Selects the best of the evaluated checkpoints",
-        ).output
-        return selected, [_against(spec, code, selected, version) for version in spec.verify.versions]
-
-
-def _against(spec: ModelSpec, code: Any, selected: Any, version: str) -> Any:
-    """Return the evaluation of another version on the data of this run."""
-    return EvaluateVersionOperator(
-        task_id=f"against_{version}",
-        code=code,
-        version=version,
-        selected=selected,
-        seed="{{ params.seed }}",
-        doc_md=f"Evaluates {version} on the data of this run, for the gates that compare with it",
-        **_job(spec, spec.evaluation()),
-    ).output
-
-
-def _freeze(spec: ModelSpec, plain: Any, code: Any, training: list[Any], selected: Any, compared: list[Any]) -> Any:
+def _freeze(spec: ModelSpec, plain: Any, code: Any, made: TrainedTasks) -> Any:
     """Return the registered version."""
+    selected, training, compared = made.selected, made.training, made.compared
     # Both load one checkpoint, as an evaluation does.
-    job = _job(spec, spec.evaluation())
+    job = job_arguments(spec, spec.evaluation())
     with TaskGroup("freeze", tooltip="An immutable, verified, registered version"):
         archive = FreezeModelOperator(
             task_id="freeze",
@@ -234,6 +155,7 @@ def _freeze(spec: ModelSpec, plain: Any, code: Any, training: list[Any], selecte
             archive=archive,
             verified=verified,
             spec=plain,
+            sweep=made.sweep,
             alias=spec.register_.alias,
             # A run that reuses a version skips everything between the plan and this task.
             trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
@@ -301,7 +223,7 @@ def _accept(spec: ModelSpec, code: Any, version: Any, deployment: Any) -> Accept
         seed="{{ params.seed }}",
         command=literal(acceptance.command),
         doc_md="Tests the version behind its endpoint, by the model's own code, before it gets traffic",
-        **_job(spec, acceptance),
+        **job_arguments(spec, acceptance),
     )
 
 
@@ -350,12 +272,6 @@ def _written(section: Section) -> dict[str, Any]:
 
 def _tolerance(spec: ModelSpec) -> dict[str, float]:
     return {"absolute": spec.verify.tolerance.absolute, "relative": spec.verify.tolerance.relative}
-
-
-def _job(spec: ModelSpec, job_section: Stage | Evaluation) -> dict[str, Any]:
-    """Return the backend and options of a task's job."""
-    pool = {} if spec.pool is None else {"pool": spec.pool}
-    return {"backend": job_section.backend, "options": literal(options_of(spec, job_section)), **pool}
 
 
 def _with_platform(section: ImageSection) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from airflow.sdk.configuration import conf
 from modelway.fields.units import format_duration, format_size
 from modelway.spec.gates import Gate, VersionGate
 from modelway.spec.model import Evaluation, ModelSpec, Stage
+from modelway.spec.search import ETA, SearchSection
 from modelway.spec.sections import ScheduleSection
 
 #: characters with a meaning in Markdown or HTML: anywhere, and at the beginning of a paragraph
@@ -126,6 +127,8 @@ def _settings(spec: ModelSpec) -> Iterable[tuple[str, str]]:
     yield "Starts", describe_schedule(spec.schedule, on_event=spec.monitor.starts_runs)
     if spec.schedule is not None and spec.schedule.start is not None:
         yield "First interval", prose(spec.schedule.start)
+    if spec.search is not None:
+        yield "Candidates", _search(spec.search)
     if spec.train.base is not None:
         yield "Continues from", f"version {code(spec.train.base)}"
     if spec.reuse == "same-inputs":
@@ -146,6 +149,14 @@ def _settings(spec: ModelSpec) -> Iterable[tuple[str, str]]:
         yield "Deadline", format_duration(spec.deadline_seconds)
     if spec.pool is not None:
         yield "Pool of the jobs", f"{code(spec.pool)}, made under Admin → Pools"
+
+
+def _search(search: SearchSection) -> str:
+    """Return how many candidates are trained, and what of them is searched."""
+    count = search.candidates or search.size
+    searched = ", ".join(code(name) for name in search.params)
+    best = f", of which the best of {search.eta or ETA} train the next stage" if search.method == "halving" else ""
+    return f"{count:,} by {search.method} over {searched}, {search.parallel} at a time{best}"
 
 
 def _stages(spec: ModelSpec) -> Iterable[Sequence[str]]:

@@ -5,21 +5,19 @@ processor, for a deadline in the executor. A notifier that cannot be imported or
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
-from importlib import import_module
 from typing import Any
 
-from modelway.fields.allowed import check_notifier, is_usable
+from modelway.fields.allowed import is_usable
 from modelway.fields.refusal import Refusal, shown
 from modelway.fields.units import format_duration
+from modelway.following.notifiers import call_notifiers, load_notifier
 from modelway.spec.model import ModelSpec
 from modelway.spec.rules import Finding
 from modelway.spec.sections import NotificationsSection, NotifierSection
 
 _log = logging.getLogger(__name__)
-#: the name of the line in a notifier's templates
-MESSAGE = "modelway_message"
 _LONGEST = 500
 #: messages for Airflow's reasons that are not the failure of a task
 _REASONS = {
@@ -89,35 +87,6 @@ def deadline_missed(
     run = context["dag_run"]
     line = f"{model} is not done within {deadline}: run {run['dag_run_id']} is {run['state']}"
     call_notifiers(((each["notifier"], each["args"]) for each in notifiers), context, line)
-
-
-def call_notifiers(
-    notifiers: Iterable[tuple[str, Mapping[str, Any]]], context: Mapping[str, Any], message: str
-) -> None:
-    """Call each notifier with the line under ``modelway_message``; one that fails is logged."""
-    _log.info("%s", message)
-    for path, args in notifiers:
-        try:
-            notifier = load_notifier(path)(**args)
-            notifier({**context, MESSAGE: message})
-        except Exception as error:
-            _log.error("the notifier %s failed: %s: %s", path, type(error).__name__, error)
-
-
-def load_notifier(path: str) -> Any:
-    """Return the class of a notifier; a path on no list is not imported, and a class that is no notifier is refused.
-
-    :raises Refusal: it is not a notifier that a spec may name
-    :raises ImportError: its module cannot be imported
-    """
-    from airflow.sdk import BaseNotifier
-
-    module, _, name = check_notifier(path).rpartition(".")
-    found = getattr(import_module(module), name, None)
-    if isinstance(found, type) and issubclass(found, BaseNotifier):
-        return found
-    what = f"{shown(path)} is {'no notifier' if found else 'not there'}"
-    raise Refusal(what, do=f"Name a class of {module} that inherits from Airflow's BaseNotifier")
 
 
 def notifier_findings(data: Mapping[str, Any]) -> Iterator[Finding]:

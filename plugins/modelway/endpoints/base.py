@@ -312,6 +312,22 @@ class Gradual(Protocol):
         """
         ...
 
+    def retire(self, name: str) -> None:
+        """Begin to remove an endpoint, without waiting; nothing happens when there is none.
+
+        It answers nobody from now on, costs nothing soon, and is not to be seen any more: ``status`` returns None. The
+        next ``apply`` uses what the platform still has of it, and ``delete`` removes that.
+        """
+        ...
+
+
+def remove(endpoint: "Endpoint", name: str) -> None:
+    """Remove an endpoint where nobody waits for it: in a task or a trigger."""
+    if isinstance(endpoint, Gradual):
+        endpoint.retire(name)
+    else:
+        endpoint.delete(name)
+
 
 @runtime_checkable
 class Guarded(Protocol):
@@ -360,8 +376,8 @@ class EndpointMember(Member[Endpoint]):
     """The descriptor of an endpoint target; ``open(*, root, login=None)`` makes it.
 
     ``capabilities`` are of: weights, sticky (a user stays with a predictor), mirror, replicas, autoscaling, several
-    (more than two predictors), cpu_limit, memory_limit, gpu. Its section stands in the spec as ``endpoint.<name>``, and
-    comes as ``EndpointSpec.platform``.
+    (more than two predictors), sketches (``ShowsSketches``), cpu_limit, memory_limit, gpu. Its section stands in the
+    spec as ``endpoint.<name>``, and comes as ``EndpointSpec.platform``.
     """
 
     lacks: Callable[[Mapping[str, Any]], Mapping[str, str]] | None = None

@@ -9,14 +9,19 @@ from datetime import timedelta
 _log = logging.getLogger(__name__)
 
 
-def count(name: str, **tags: object) -> None:
-    """Count one event of the task that runs in this process."""
-    _send("incr", name, (), tags)
+def count(name: str, number: int = 1, **tags: object) -> None:
+    """Count events of the task that runs in this process."""
+    _send("incr", name, (number,), tags)
 
 
 def timing(name: str, seconds: float, **tags: object) -> None:
     """Send how long something of the task that runs in this process took."""
     _send("timing", name, (timedelta(seconds=max(0.0, seconds)),), tags)
+
+
+def gauge(name: str, value: float, **tags: object) -> None:
+    """Send how large something is now."""
+    _send("gauge", name, (value,), tags)
 
 
 def _send(kind: str, name: str, values: tuple[object, ...], tags: dict[str, object]) -> None:

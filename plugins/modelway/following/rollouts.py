@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from modelway.endpoints.base import Endpoint, predictor_name
+from modelway.endpoints.base import Endpoint, predictor_name, remove
 from modelway.errors import EndpointNotReady, ModelwayError, RolloutAborted, RolloutChanged
 from modelway.following import metrics
 from modelway.hooks.endpoint import open_endpoint_of
@@ -250,5 +250,5 @@ def _withdraw(store: "Lineage", port: Endpoint, rollout: "RolloutRecord", *, act
     if others and any(each.weight for each in others):
         port.apply(replace(status.spec(), predictors=others, mirror=None))
     elif not others:
-        port.delete(rollout.endpoint)
+        remove(port, rollout.endpoint)
         record_traffic(store, replace(status, predictors=(), stopped=True), actor=actor, run_id=None)

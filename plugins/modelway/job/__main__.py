@@ -27,7 +27,7 @@ from typing import Any
 
 from modelway.job.agent.launch import RESERVE
 from modelway.job.checkpoints import record_unreported_checkpoints
-from modelway.job.contract import STOPPED_STATUS, Job, Stopped
+from modelway.job.contract import STOPPED_STATUS, EndedEarly, Job, Stopped
 from modelway.job.environment import environment
 from modelway.job.evaluations import PREFIX, evaluate_one, evaluate_several
 from modelway.job.event_limits import LONGEST_LINE
@@ -61,6 +61,8 @@ def main(folder: Path) -> int:
         print(stopped.reason, flush=True)
         _leave_reason(folder, stopped.reason, stopped=True)
         return STOPPED_STATUS
+    except EndedEarly as ended:
+        print(ended.reason, flush=True)
     except BaseException as error:
         _report_error(folder, error)
         return 1

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from modelway.job.durable import syncing
 from modelway.job.events import append_event, read_events
 from modelway.job.file_marks import known_digest
 from modelway.job.left_files import NotBelow, is_below, name_below, names_below, open_below, remove_below
@@ -188,8 +189,7 @@ def damage(checkpoint: Checkpoint) -> str | None:
 
 def sync_and_digest(path: Path) -> tuple[str, int]:
     """Make a file durable and return its digest (``sha256:<hex>``), which is recorded with it, and size in bytes."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    with path.open("rb") as file, syncing(file):
         return known_digest(file), os.fstat(file.fileno()).st_size
 
 

@@ -29,6 +29,7 @@ from modelway.job.checkpoints import (
     sync_and_digest,
     sync_folder,
 )
+from modelway.job.early_end import STOPPED_EARLY, early_end
 from modelway.job.events import (
     append_event,
     checked_name,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Checkpoint",
     "Dataset",
+    "EndedEarly",
     "Job",
     "Stopped",
     "append_event",
@@ -71,6 +73,15 @@ class Stopped(SystemExit):
     def __init__(self, reason: str) -> None:
         """End the process with the exit status of one that stopped on request."""
         super().__init__(STOPPED_STATUS)
+        self.reason = reason
+
+
+class EndedEarly(SystemExit):
+    """The training of a candidate was not good enough to continue: the job ends here, and has succeeded."""
+
+    def __init__(self, reason: str) -> None:
+        """End the process with the exit status of one that did its work."""
+        super().__init__(0)
         self.reason = reason
 
 
@@ -112,6 +123,7 @@ class Job:
             raise ValueError(f"{folder}/job.json has format {found}, this code knows {FORMAT}")
         self._progress = Progress(folder)
         self._retention: Retention | None = None
+        self._last: dict[str, float] = {}
         self._with_rows: set[str] = set()
         self._row_metrics: dict[str, list[RowMetrics]] = {}
         #: the input whose checkpoint is evaluated: what is reported meanwhile belongs to that one
@@ -134,8 +146,9 @@ class Job:
 
     @property
     def params(self) -> dict[str, Any]:
-        """The stage's parameters as the model spec gives them."""
-        return dict(self.spec["params"])
+        """The stage's parameters as the model spec gives them, with those of the candidate whose checkpoint it is."""
+        evaluated = self.spec.get("checkpoints", {}).get(self.evaluating or "", {})
+        return {**self.spec["params"], **(evaluated.get("params") or {})}
 
     @property
     def seed(self) -> int:
@@ -249,6 +262,7 @@ class Job:
             checked_name(name, what="a metric")
         for name, value in metrics.items():
             self.event("metric", name=name, step=step, value=json_number(value))
+            self._last[name] = float(value)
         if self.is_main:
             print(f"step {step}: " + " ".join(f"{name}={value:.6g}" for name, value in metrics.items()), flush=True)
 
@@ -283,6 +297,7 @@ class Job:
         With several processes, each may enter; what processes other than the main one write is discarded.
 
         :raises Stopped: the job was requested to stop; the checkpoint is durable
+        :raises EndedEarly: a candidate's metric is beyond the limit of ``search.stop``; the checkpoint is durable
         """
         if not self.is_main:
             with tempfile.TemporaryDirectory() as scratch:
@@ -309,6 +324,9 @@ class Job:
             checkpoints.remove_superfluous(self.folder, self._retention)
         if self.stopping:
             raise Stopped(f"the job was requested to stop and stopped after checkpoint {name}")
+        if reason := early_end(self.spec.get("stop"), self._last, step=step):
+            self.event(STOPPED_EARLY, reason=reason, checkpoint=name)
+            raise EndedEarly(f"the training ends early after checkpoint {name}: {reason}")
 
     def dataset(
         self,

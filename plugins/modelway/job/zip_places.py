@@ -4,10 +4,32 @@ from __future__ import annotations
 
 import struct
 import zipfile
+from collections.abc import Iterator
 from typing import BinaryIO
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
+_BLOCK = 1 << 20
 _SIGNATURE = b"PK\x03\x04"
+
+
+def member_blocks(zipped: zipfile.ZipFile, name: str) -> Iterator[bytes]:
+    """Yield a member's bytes; what is stored as it is, without the archive's own checksum: readers have a digest.
+
+    :raises KeyError: there is none of that name
+    :raises zipfile.BadZipFile: the member is damaged
+    """
+    info = zipped.getinfo(name)
+    if info.compress_type != zipfile.ZIP_STORED or zipped.filename is None:
+        with zipped.open(info) as member:
+            while block := member.read(_BLOCK):
+                yield block
+        return
+    with open(zipped.filename, "rb") as file:
+        file.seek(member_offset(file, info))
+        left = info.file_size
+        while left and (block := file.read(min(left, _BLOCK))):
+            left -= len(block)
+            yield block
 
 
 def member_offset(file: BinaryIO, info: zipfile.ZipInfo) -> int:

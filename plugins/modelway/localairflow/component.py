@@ -1,8 +1,8 @@
 """``python component.py airflow COMPONENT …``: a component of a local Airflow, with less work for the processor.
 
 The scheduler forks a process for each task, and the DAG processor one for each parsing of a file: what all of these
-import is imported here once. The api-server makes the API for tasks in one version, that of its tasks. All end without
-freeing their objects one by one.
+import is imported here once. What follows the end of a run is forked as well. The api-server makes the API for tasks in
+one version, that of its tasks. All end without freeing their objects one by one.
 """
 
 import sys
@@ -29,6 +29,10 @@ def run(words: Sequence[str]) -> None:
         serve_one_api_version()
     for module in PRELOADED.get(words[1], ()):
         import_module(module)
+    if words[1] == "scheduler":
+        from modelway.localairflow.follow_ups import fork_follow_ups
+
+        fork_follow_ups()
     sys.argv = list(words)
     main()
 

@@ -1,12 +1,13 @@
 """What a window of requests says of each rule: a schema change, drift, worse quality; or that there is too little."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from modelway.monitor.reference import NUMBERS, Feature, Reference, Tally
 from modelway.monitor.rules import DriftRule, QualityRule
-from modelway.monitor.statistics import chi_square, fewer, smirnov, stability_index
+from modelway.monitor.statistics import chi_square, fewer, larger, smirnov, stability_index
 
 SCHEMA, DRIFT, QUALITY, VOLUME, STALENESS = RULES = ("schema", "drift", "quality", "volume", "staleness")
 #: shares of the rows from which a schema has changed, and the fewest rows
@@ -89,6 +90,7 @@ def find_drift(reference: Reference, window: Mapping[str, Tally], rule: DriftRul
             "rows": rows,
             "features": len(tested),
             "drifted": len(over),
+            "strength": strongest,
             "psi": max(effect.psi for _, effect in effects),
             "effects": [vars(effect) for effect in shown],
         },
@@ -166,6 +168,29 @@ def find_worse_quality(reference: Reference, right: int, labelled: int, rule: Qu
         is_clear=was - share < _CLEARED * rule.drop,
         reason=f"{share:.1%} of {labelled:,} labelled predictions are right, {was:.1%} at freezing" if is_over else "",
         numbers={**numbers, "share": share, "reference": was, "p": p},
+    )
+
+
+def find_larger_error(reference: Reference, labelled: int, total: float, squares: float, rule: QualityRule) -> Finding:
+    """Return whether the mean error of predicted numbers is larger than on the reference's labelled rows.
+
+    :param total: the sum of the absolute errors, and ``squares`` that of their squares
+    """
+    if labelled < rule.minimum_labels:
+        text = f"{labelled:,} labels, {rule.minimum_labels:,} are needed"
+        return Finding(rule=QUALITY, is_undecided=True, reason=text, numbers={"labelled": labelled})
+    error, was = total / labelled, reference.error or 0.0
+    deviation = math.sqrt(max(0.0, squares - labelled * error**2) / (labelled - 1))
+    p = larger(error, deviation, labelled, was, reference.deviation, reference.labelled)
+    is_over = error >= was * (1 + rule.rise) and p < rule.alpha
+    return Finding(
+        rule=QUALITY,
+        is_over=is_over,
+        is_clear=error < was * (1 + _CLEARED * rule.rise),
+        reason=f"the mean error of {labelled:,} labelled predictions is {error:.4g}, {was:.4g} at freezing"
+        if is_over
+        else "",
+        numbers={"labelled": labelled, "error": error, "reference": was, "p": p},
     )
 
 

@@ -112,13 +112,16 @@ class Reference:
     #: rows whose label was known, and those of them that were answered right
     labelled: int = 0
     right: int = 0
+    #: of an answer that is a number: the mean of its absolute error, and the standard deviation
+    error: float | None = None
+    deviation: float = 0.0
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Self:
         """Make the bins of ``outputs/sketches.json``, or of what a server counted."""
         quality = document.get("quality") or {}
         features = tuple(_feature(key, each) for key, each in _entries(document).items() if each.get("count"))
-        known = {"labelled": quality.get("labelled", 0), "right": quality.get("right", 0)}
+        known = {name: quality[name] for name in ("labelled", "right", "error", "deviation") if name in quality}
         return cls(rows=int(document.get("rows", 0)), features=features, **known)
 
     def count(self, document: Mapping[str, Any]) -> dict[str, Tally]:

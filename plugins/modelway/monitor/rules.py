@@ -26,11 +26,14 @@ class DriftRule:
 
 @dataclass(frozen=True, kw_only=True)
 class QualityRule:
-    """Fewer predictions are right than on the rows of the evaluation."""
+    """Fewer predictions are right than on the rows of the evaluation, or of numbers the error is larger."""
 
     window_seconds: float = 7 * DAY
     minimum_labels: int = 200
+    #: of the share of right classes
     drop: float = 0.05
+    #: of the mean error of numbers, in parts of that at freezing
+    rise: float = 0.2
     alpha: float = 1e-4
 
 

@@ -1,8 +1,9 @@
 """A blob on its way into a layout or a registry: its descriptor, and where its bytes come from."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
 from modelway.errors import ImageInvalid
@@ -14,12 +15,23 @@ Piece = bytes | memoryview
 
 
 @dataclass(frozen=True, kw_only=True)
+class FilePart:
+    """Bytes of a file on this machine."""
+
+    path: Path
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Blob:
     """A blob whose digest and size are known before its bytes are read."""
 
     descriptor: Descriptor
     pieces: Callable[[], Iterator[Piece]]
     """Reads the bytes, from the beginning at each call; each piece is valid until the next one."""
+    parts: Sequence[bytes | FilePart] | None = None
+    """The same bytes as parts of files of this machine, which the kernel may send; None where they are elsewhere."""
 
 
 def document_blob(data: bytes, descriptor: Descriptor) -> Blob:

@@ -4,6 +4,7 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from urllib.request import getproxies
 
 import httpx
 
@@ -12,6 +13,7 @@ from modelway.oci.credentials import Credentials, find_credentials
 from modelway.oci.login import RegistryLogin
 from modelway.oci.manifest import LARGEST_DOCUMENT, read_document
 from modelway.oci.retries import RegistryBusy, Retries, retry_after
+from modelway.oci.sending import BODY, PartsBody, PartsTransport
 from modelway.oci.trust import ssl_context
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
@@ -52,13 +54,16 @@ class RegistryConnection:
         # Docker Hub answers the API under another name than its references carry.
         api_host = "registry-1.docker.io" if host == "docker.io" else host
         self.base = f"{'http' if local or insecure else 'https'}://{api_host}"
+        # Loading certificates costs more than all requests for an image that has not changed.
+        verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if local else ssl_context(host)
         self._http = httpx.Client(
             timeout=httpx.Timeout(timeout_seconds, connect=10),
             follow_redirects=True,
             # The environment's proxy is not used for this machine.
             trust_env=not local,
-            # Loading certificates costs more than all requests for an image that has not changed.
-            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if local else ssl_context(host),
+            verify=verify,
+            # Where the environment names no proxy: given as the transport, it would take the place of all of them.
+            mounts={} if not local and "all" in getproxies() else {"all://": PartsTransport(verify=verify)},
         )
         given = Credentials(username=username, password=password) if username and password is not None else None
         self._login = RegistryLogin(
@@ -91,8 +96,12 @@ class RegistryConnection:
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         content: Callable[[], Any] = lambda: None,
+        body: PartsBody | None = None,
     ) -> Iterator[httpx.Response]:
-        """Open an answer, logging in when the registry requires it; errors are translated to ours."""
+        """Open an answer, logging in when the registry requires it; errors are translated to ours.
+
+        :param body: the same bytes as ``content``, for a connection without a proxy
+        """
         scope = self._login.scope(repository, push=push, also=also)
         url = self.base + target if isinstance(target, str) else target
         with self.translate_errors(repository):
@@ -100,7 +109,12 @@ class RegistryConnection:
                 authorization = self._login.header(scope)
                 authorised = {**(headers or {}), **authorization}
                 sent = self._http.build_request(
-                    method, url, params=params or None, headers=authorised, content=content()
+                    method,
+                    url,
+                    params=params or None,
+                    headers=authorised,
+                    content=content(),
+                    extensions={BODY: body} if body else None,
                 )
                 answer = self._http.send(sent, stream=True)
                 if answer.status_code != httpx.codes.UNAUTHORIZED or not first:

@@ -10,6 +10,7 @@ import httpx
 from modelway.errors import RegistryRefused
 from modelway.oci.blobs import Blob, Piece, whole
 from modelway.oci.http import RegistryConnection
+from modelway.oci.sending import PartsBody
 
 _OCTETS = "application/octet-stream"
 
@@ -40,7 +41,8 @@ def upload_blob(
         upload.send_chunks(_until(stop, whole(blob)), size=chunk_bytes)
         upload.close(blob.descriptor.digest, lambda: b"", size=0)
     else:
-        upload.close(blob.descriptor.digest, lambda: _until(stop, whole(blob)), size=size)
+        body = PartsBody(parts=blob.parts, stop=stop) if blob.parts is not None else None
+        upload.close(blob.descriptor.digest, lambda: _until(stop, whole(blob)), size=size, body=body)
     return size
 
 
@@ -69,10 +71,17 @@ class _Upload:
             self._location = _location(self._connection, answer, self._repository)
             start += len(chunk)
 
-    def close(self, digest: str, content: Callable[[], bytes | Iterator[Piece]], *, size: int) -> None:
+    def close(
+        self,
+        digest: str,
+        content: Callable[[], bytes | Iterator[Piece]],
+        *,
+        size: int,
+        body: PartsBody | None = None,
+    ) -> None:
         """Send the rest, or all of it, and say which digest it must have."""
         target = httpx.URL(self._location).copy_merge_params({"digest": digest})
-        answer = self._send("PUT", target, content, {"Content-Length": str(size)})
+        answer = self._send("PUT", target, content, {"Content-Length": str(size)}, body)
         check_stored(answer, digest, where=f"{self._connection.host}/{self._repository}")
 
     def _send(
@@ -81,10 +90,11 @@ class _Upload:
         target: httpx.URL,
         content: Callable[[], bytes | Iterator[Piece]],
         headers: dict[str, str],
+        body: PartsBody | None = None,
     ) -> httpx.Response:
         headers = {"Content-Type": _OCTETS, **headers}
         answer = self._connection.request(
-            method, target, repository=self._repository, push=True, headers=headers, content=content
+            method, target, repository=self._repository, push=True, headers=headers, content=content, body=body
         )
         assert answer is not None
         return answer

@@ -17,6 +17,7 @@ from modelway.operators._checks import (
     keyed,
     listed,
     mapping,
+    nested,
     of_names,
     optional,
     returned,
@@ -30,6 +31,7 @@ from modelway.spec.rollout import AnalysisSection, MinimumRequests, Steps
 from modelway.spec.sections import PerJob
 
 ROLLOUT_MODES = ("canary", "ab")
+METHODS = ("grid", "random", "halving")
 WHEN_BUSY_VALUES = ("wait", "replace", "refuse")
 _COUNT = Annotated[int, Field(ge=1, le=1024)]
 _NOT_NEGATIVE = Annotated[float, Field(ge=0)]
@@ -143,6 +145,24 @@ def _model_spec(value: Any, final: bool) -> Any:
     return value
 
 
+def _search(value: Any, final: bool) -> Any:
+    mapping(value, final)
+    from modelway.spec.check import refusal_of
+    from modelway.spec.search import SearchSection
+
+    try:
+        SearchSection.model_validate(value)
+    except ValidationError as error:
+        raise refusal_of(error.errors(include_url=False)[0]) from None
+    return value
+
+
+def _method(value: Any, final: bool) -> Any:
+    if value not in METHODS:
+        raise Refusal(f"{shown(value)} is not a method", known=METHODS, given=str(value))
+    return value
+
+
 def _serving(value: Any, final: bool) -> Any:
     mapping(value, final)
     from modelway.spec.check import refusal_of
@@ -171,11 +191,20 @@ def _analysis(value: Any, final: bool) -> Any:
 
 CODE = returned("PackageCodeOperator or PlanRunOperator", "model", "module", "uri", "digest")
 CHECKPOINT = returned("TrainModelOperator, a checkpoint", "id", "uri", "digest", "size")
-CHECKPOINTS = each(either(each(CHECKPOINT, of="checkpoints"), CHECKPOINT), of="checkpoints")
+CHECKPOINTS = each(nested(CHECKPOINT, of="checkpoints"), of="checkpoints")
+_CANDIDATE = returned("DrawCandidatesOperator or ChooseCandidatesOperator, a candidate", "id", "params")
+CANDIDATE = optional(_CANDIDATE)
+CANDIDATES = each(nested(_CANDIDATE, of="candidates"), of="candidates")
+SEARCH = _search
+METHOD = _method
+ALLOWED_FAILURES = optional(typed(Annotated[int, Field(ge=0, le=1000)]))
+OPTIONAL_COUNT = optional(typed(_COUNT))
+STAGES = each(typed(Name), of="names of stages")
+SWEEP = optional(returned("SelectCandidateOperator as its sweep", "method", "selected", "candidates"))
 START_FROM = optional(each(CHECKPOINT, of="checkpoints"))
 EVALUATIONS = optional(listed("evaluations"))
 _REPORT = returned("TrainModelOperator as its report", "stage")
-REPORTS = optional(each(either(each(_REPORT, of="reports"), _REPORT), of="reports"))
+REPORTS = optional(each(nested(_REPORT, of="reports"), of="reports"))
 SELECTED = returned("SelectCheckpointOperator", "checkpoint", "metrics")
 ARCHIVE = returned("FreezeModelOperator", "uri", "digest", "size")
 VERIFIED = returned("VerifyModelOperator")

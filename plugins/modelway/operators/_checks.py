@@ -101,6 +101,19 @@ def each(check: Check, *, of: str) -> Check:
     return check_all
 
 
+def nested(check: Check, *, of: str) -> Check:
+    """Return the check of an item, or of a list of such, of lists of lists and so on.
+
+    :param of: what the items are, for messages
+    """
+
+    def check_any(value: Any, final: bool) -> Any:
+        is_list = isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
+        return each(check_any, of=of)(value, final) if is_list else check(value, final)
+
+    return check_any
+
+
 def keyed(checks: Checks, *, hints: Mapping[str, str] | None = None) -> Check:
     """Return the check of a mapping with known keys, all of them optional.
 

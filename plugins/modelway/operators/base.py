@@ -90,6 +90,14 @@ class ModelwayOperator(BaseOperator):
         """
         check_arguments(self)
 
+    def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
+        """Fill in the results of the tasks before; all results of mapped ones come in one request for each task."""
+        super().render_template_fields(context, jinja_env)
+        for name in self.template_fields:
+            value = getattr(self, name)
+            if (found := _fetched(value)) is not value:
+                setattr(self, name, found)
+
     def execute(self, context: Context) -> Any:
         """Run the operator."""
         with translate_errors(self, context):
@@ -98,6 +106,17 @@ class ModelwayOperator(BaseOperator):
     @abstractmethod
     def run(self, context: Context) -> Any:
         """Do the work and return the XCom: ids, URIs, digests and a few numbers."""
+
+
+def _fetched(value: Any) -> Any:
+    """Return a value with the results of mapped tasks as lists; Airflow asks for each of them apart, and again."""
+    from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
+
+    if isinstance(value, LazyXComSequence):
+        return value[:]
+    if isinstance(value, list | tuple) and any(isinstance(each, LazyXComSequence) for each in value):
+        return [_fetched(each) for each in value]
+    return value
 
 
 @contextmanager

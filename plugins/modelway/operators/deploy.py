@@ -18,6 +18,7 @@ from modelway.endpoints.base import (
     demanded_token,
     endpoint_member,
     predictor_name,
+    remove,
     request_headers,
 )
 from modelway.errors import ModelwayError, RolloutAborted, SignatureChanged
@@ -344,7 +345,7 @@ class DeployModelOperator(EnvironmentOperator):
         others = tuple(each for each in spec.predictors if each.name != name)
         if not any(each.weight for each in others):
             if spec.stable == name:
-                endpoint.delete(status.name)
+                remove(endpoint, status.name)
         elif spec.stable == name or not weights_of(status)[version.version]:
             stable = spec.stable if spec.stable != name else None
             endpoint.apply(replace(spec, predictors=others, stable=stable, mirror=None))

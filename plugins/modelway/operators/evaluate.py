@@ -44,7 +44,7 @@ class EvaluateCheckpointOperator(JobOperator):
 
     :param code: what PackageCodeOperator returned, or PlanRunOperator
     :param checkpoint: one of the checkpoints that TrainModelOperator returned, or a list of some
-    :param job_params: the parameters that the code finds in ``job.params``
+    :param job_params: the parameters that the code finds in ``job.params``; they precede those of a candidate
     :param seed: makes the evaluation repeatable
     :param command: a program that writes ``output/metrics.json``, in place of ``evaluate``
     :param row_metrics: whether to store each row's part in the metrics, which comparing with another version needs
@@ -153,9 +153,16 @@ class EvaluateCheckpointOperator(JobOperator):
             params={**plan.params, **(self.job_params or {})},
             seed=int(self.seed),
             code=plan.code.artifact,
-            **checkpoint_fields(self._inputs()),
+            **checkpoint_fields({name: self._with_params(each) for name, each in self._inputs().items()}),
             **plan_fields(plan),
         )
+
+    def _with_params(self, checkpoint: Checkpoint) -> Checkpoint:
+        """Return a checkpoint with those of its candidate's parameters that ``job_params`` do not set."""
+        if not checkpoint.params:
+            return checkpoint
+        own = {name: value for name, value in checkpoint.params.items() if name not in (self.job_params or {})}
+        return replace(checkpoint, params=own)
 
     def _inputs(self) -> dict[str, Checkpoint]:
         """Return the checkpoints by the names of the job's inputs, see ``modelway.job.evaluations``."""

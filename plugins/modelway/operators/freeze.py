@@ -18,6 +18,7 @@ from modelway.operators._checks import Checks
 from modelway.operators.context import clear_number, job_key, run_key
 from modelway.operators.job_operator import JobOperator
 from modelway.runs.archive_documents import archive_documents, stage_datasets
+from modelway.runs.image_contents import weights_frame
 from modelway.runs.job_fields import CheckpointFields, checkpoint_fields, plan_fields
 from modelway.runs.messages.checkpoints import reports_from_xcom
 from modelway.runs.messages.code import RunPlan
@@ -103,7 +104,7 @@ class FreezeModelOperator(JobOperator):
             command=tuple(self.command) if self.command else None,
             freeze_format=self.format,
             # A parameter of the run may shape the network that export creates.
-            params=plan.params,
+            params={**plan.params, **(Selection.from_xcom(self.selected).checkpoint.params or {})},
             seed=int(self.seed),
             code=plan.code.artifact,
             **self._inputs(),
@@ -166,7 +167,7 @@ def archive_frozen(folder: Path, *, documents: Mapping[str, Any], to: Path) -> M
     :raises JobFailed: there is anything but plain files
     """
     try:
-        return write_archive(folder=folder, below=FROZEN, documents=documents, to=to)
+        return write_archive(folder=folder, below=FROZEN, documents=documents, to=to, layer_frame=weights_frame)
     except NotBelow as error:
         raise JobFailed(
             f"what freezing left cannot be copied: {error.strerror}: {error.filename}",

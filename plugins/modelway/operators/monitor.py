@@ -28,8 +28,9 @@ class MonitorModelsOperator(ModelwayOperator):
     """Check all models whose spec has rules below ``monitor``, and request retrainings by asset events.
 
     The checks run deferred, in the triggerer; those of endpoints that only the host of this task can inspect run in the
-    task. For each request one event of the asset ``modelway://<model>/retrain`` is
-    sent, whose ``extra`` has ``{request, rule, reason, rebuild}``; see docs/monitor.md.
+    task. For each request one event of the asset ``modelway://<model>/retrain`` is sent, whose ``extra`` has
+    ``{request, rule, reason, rebuild}``, and the notifiers of ``notifications.on_retraining`` are called; see
+    docs/monitor.md.
 
     :param folder: the folder of the models; default: that of the deployment
 
@@ -48,10 +49,9 @@ class MonitorModelsOperator(ModelwayOperator):
         """Note how requested runs ended, then check all models, deferred where a trigger can."""
         from modelway.hooks.lineage import lineage_from_airflow
         from modelway.runs.watched import watched_models
-        from modelway.spec.load import models_folder
         from modelway.triggers.monitor import MonitorTrigger, check_logged, open_ports, request_of
 
-        watched = watched_models(Path(self.folder) if self.folder else models_folder())
+        watched = watched_models(self._models())
         if not watched:
             self.log.info("no model has rules below monitor")
             return None
@@ -61,8 +61,8 @@ class MonitorModelsOperator(ModelwayOperator):
         watched = [replace(each, is_busy=self._is_busy(context, each.model)) for each in watched]
         # A trigger elsewhere sees nothing of them.
         here = [each for each in watched if is_served_here_alone(each.target)]
-        ports = open_ports({each.target for each in here}, self.settings, self.log)
-        found = [check_logged(each, self.settings, ports, self.log) for each in here if each.target in ports]
+        ports = open_ports(here, self.settings, self.log)
+        found = [check_logged(each, self.settings, ports, self.log) for each in here if each.place in ports]
         requests = [request_of(each) for each in found if each is not None and each.request is not None]
         if others := [each.to_dict() for each in watched if each not in here]:
             self.defer(trigger=MonitorTrigger(models=others, requests=requests), method_name="resume")
@@ -82,7 +82,23 @@ class MonitorModelsOperator(ModelwayOperator):
             context["outlet_events"][RETRAIN].add(Asset(uri=f"modelway://{each['model']}/retrain"), extra=extra)
             self.log.warning("%s is to be retrained: %s", each["model"], each["reason"])
             store.monitoring.record_sent(each["request"], at=datetime.now(UTC))
+        self._notify(context, requests)
         return {"requests": list(requests)}
+
+    def _notify(self, context: Context, requests: Sequence[dict[str, Any]]) -> None:
+        from modelway.following.notifiers import call_notifiers
+        from modelway.runs.watched import specs_with_rules
+
+        specs = {spec.model: spec for spec in specs_with_rules(self._models())}
+        for each in requests:
+            if each["model"] in specs and (named := specs[each["model"]].notifications.on_retraining):
+                message = f"{each['model']} is to be retrained: {each['reason']}"
+                call_notifiers(((one.notifier, one.args) for one in named), context, message)
+
+    def _models(self) -> Path:
+        from modelway.spec.load import models_folder
+
+        return Path(self.folder) if self.folder else models_folder()
 
     def _note_outcomes(self, context: Context, store: "Lineage", model: str) -> None:
         """Record how the runs ended that requests started."""

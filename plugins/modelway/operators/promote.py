@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from airflow.sdk import Context
 
 from modelway.endpoints.base import EndpointStatus
-from modelway.errors import RolloutAborted
+from modelway.errors import RolloutAborted, RolloutChanged
 from modelway.following import metrics
 from modelway.following.hosts import is_served_here_alone, refuse_elsewhere
 from modelway.hooks.endpoint import open_endpoint_of
@@ -124,7 +124,7 @@ class PromoteModelOperator(EnvironmentOperator):
             self.log.info("this run's rollout is done; no traffic moves")
             return self._finished(rollout, rollout.status)
         try:
-            return self._roll_out(context, rollout)
+            return self._continue(context, rollout)
         except Exception as error:
             ti = context["ti"]
             if not getattr(error, "retryable", True) or ti.try_number > ti.max_tries:
@@ -148,6 +148,15 @@ class PromoteModelOperator(EnvironmentOperator):
     @property
     def _deployed(self) -> Deployment:
         return Deployment.from_xcom(self.deployment)
+
+    def _continue(self, context: Context, rollout: Rollout) -> Xcom:
+        """Roll out; what a person does to the record between reading and writing it is read again."""
+        while True:
+            try:
+                return self._roll_out(context, rollout)
+            except RolloutChanged as error:
+                self.log.info("%s: it is read again", error.what)
+                self._sleep(LOOK_SECONDS)
 
     def _roll_out(self, context: Context, rollout: Rollout) -> Xcom:
         settings = Settings(

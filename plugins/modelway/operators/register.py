@@ -15,6 +15,7 @@ from modelway.operators._checks import Checks
 from modelway.operators.base import ModelwayOperator
 from modelway.operators.context import actor, run_facts, run_key
 from modelway.runs.blocking import outdated_reason
+from modelway.runs.messages.candidates import Sweep
 from modelway.runs.messages.checkpoints import reports_from_xcom
 from modelway.runs.messages.code import RunPlan
 from modelway.runs.messages.evaluation import Selection
@@ -41,6 +42,7 @@ class RegisterModelOperator(ModelwayOperator):
     :param archive: what FreezeModelOperator returned
     :param verified: what VerifyModelOperator returned; a version is registered only after it
     :param spec: the model spec as plain data
+    :param sweep: the ``sweep`` of SelectCandidateOperator, where several candidates were trained
     :param alias: an alias to move to the version, ``candidate`` by default
 
     Returns ``{model, version, archive: {uri, digest, size}, model_digest, blocked_reason, requested}``, the version as
@@ -49,7 +51,7 @@ class RegisterModelOperator(ModelwayOperator):
     ``requested`` is true when somebody requested this version, so that it may take over from a newer one.
     """
 
-    template_fields: Sequence[str] = ("code", "training", "selected", "archive", "verified", "spec", "alias")
+    template_fields: Sequence[str] = ("code", "training", "selected", "archive", "verified", "spec", "sweep", "alias")
     accepts: ClassVar[Checks] = {
         "code": checks.CODE,
         "training": checks.REPORTS,
@@ -57,6 +59,7 @@ class RegisterModelOperator(ModelwayOperator):
         "archive": checks.OPTIONAL_ARCHIVE,
         "verified": checks.OPTIONAL_VERIFIED,
         "spec": checks.PARAMS,
+        "sweep": checks.SWEEP,
         "alias": checks.ALIAS,
     }
 
@@ -69,6 +72,7 @@ class RegisterModelOperator(ModelwayOperator):
         archive: Any,
         verified: Any,
         spec: Any = None,
+        sweep: Any = None,
         alias: str = "candidate",
         **kwargs: Any,
     ) -> None:
@@ -79,13 +83,14 @@ class RegisterModelOperator(ModelwayOperator):
         self.archive = archive
         self.verified = verified
         self.spec = spec
+        self.sweep = sweep
         self.alias = alias
         self.check_arguments()
 
     def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
         """Fill in the results of the tasks before; where training was skipped, its stages have no reports."""
         if not self.render_template(self.archive, context):
-            self.training = ()
+            self.training, self.sweep = (), None
         super().render_template_fields(context, jinja_env)
 
     def run(self, context: Context) -> Xcom:
@@ -167,7 +172,7 @@ class RegisterModelOperator(ModelwayOperator):
 
     def _register(self, context: Context, plan: RunPlan, store: "Lineage", *, alias: str | None) -> int:
         """Write the version, or find the one that this run made."""
-        record = self._record(context, plan, alias=alias)
+        record = self._record(context, plan, store, alias=alias)
         before = store.version_of_run(record.model, dag_id=record.run.dag_id, run_id=record.run.run_id)
         number = store.register(record)
         if before is not None:
@@ -213,7 +218,7 @@ class RegisterModelOperator(ModelwayOperator):
         try:
             backend = backend_from_airflow(name, home=self.settings.home)
             if isinstance(backend, RunFolders):
-                freed = backend.discard(model=model, run=run)
+                freed = backend.discard(model=model, run=run, storage=(self.spec or {}).get("storage"))
                 self.log.info("%s bytes of this run's finished jobs are removed (%s)", f"{freed:,}", name)
         except Exception as error:  # the version is registered
             self.log.warning("what the run's jobs left on %s could not be removed: %s", name, error)
@@ -233,9 +238,9 @@ class RegisterModelOperator(ModelwayOperator):
             self.log.info("whether other runs are running is not known: %s", error)
             return True
 
-    def _record(self, context: Context, plan: RunPlan, *, alias: str | None) -> "VersionRecord":
+    def _record(self, context: Context, plan: RunPlan, store: "Lineage", *, alias: str | None) -> "VersionRecord":
         """Return the record of the version that the run made."""
-        from modelway.runs.record import run_record, version_record
+        from modelway.runs.record import run_record, version_record, with_candidates
         from modelway.runs.reported_records import figure_records, importance_records, stage_records
 
         if self.archive is None:
@@ -253,6 +258,10 @@ class RegisterModelOperator(ModelwayOperator):
             figures=figure_records(training=training, selected=selected, events=events.of, warn=self.log.warning),
             importances=importance_records(training=training, selected=selected, events=events.of),
         )
+        if self.sweep is not None:
+            accounts = store.accounts_of_run(dag_id=run.dag_id, run_id=run.run_id)
+            failures = [each for account in accounts if account.model == plan.code.model for each in account.failures]
+            run = with_candidates(run, Sweep.from_xcom(self.sweep), failures=failures)
         return version_record(
             run=run,
             plan=plan,

@@ -19,12 +19,14 @@ from modelway.operators.arguments import is_known, same_source, unused_params
 from modelway.operators.context import clear_number, job_key, map_index, run_key
 from modelway.operators.job_operator import JobOperator
 from modelway.runs.batches import evenly_spaced
+from modelway.runs.candidates import params_text
 from modelway.runs.job_fields import checkpoint_fields, plan_fields
 from modelway.runs.mapped import map_item
+from modelway.runs.messages.candidates import Candidate
 from modelway.runs.messages.checkpoints import Checkpoint, StageReport, to_xcom
 from modelway.runs.messages.code import RunPlan
 from modelway.runs.messages.message import Xcom
-from modelway.runs.reported import cost_of, gpus, store_events
+from modelway.runs.reported import cost_of, gpus, stopped_early, store_events
 
 
 class TrainModelOperator(JobOperator):
@@ -33,6 +35,8 @@ class TrainModelOperator(JobOperator):
     After a killed attempt the next one continues from the stage's last whole checkpoint. By the plan of
     the run, the stage gets data sets and more parameters, is skipped, or starts from an earlier version's checkpoint.
     Expanded over parameters, ``.partial(code=…).expand(job_params=[…])``, each training is a stage ``<stage>-<index>``.
+    Expanded over candidates, it has the stage's name and returns its own checkpoints alone, with the candidate's name
+    before theirs; a candidate that has finished is not trained again when the run is cleared.
 
     :param code: what PackageCodeOperator returned, or PlanRunOperator
     :param stage: the stage's name; checkpoints are named after it
@@ -40,6 +44,9 @@ class TrainModelOperator(JobOperator):
     :param seed: makes the stage repeatable
     :param start_from: the checkpoints that the TrainModelOperator of the stage before returned
     :param command: a program to run in place of ``train(job)``
+    :param candidate: one of the candidates that DrawCandidatesOperator or ChooseCandidatesOperator returned: its
+        parameters precede ``job_params``, and it starts from its own checkpoint
+    :param stop: when the training of a candidate ends early: ``{metric, above, below, from_step}``
     :param backend: where the job runs
     :param options: what it may use, see ``modelway.backends.base.Options``
 
@@ -57,6 +64,8 @@ class TrainModelOperator(JobOperator):
         "seed",
         "start_from",
         "command",
+        "candidate",
+        "stop",
     )
     accepts: ClassVar[Checks] = {
         **JobOperator.accepts,
@@ -66,6 +75,8 @@ class TrainModelOperator(JobOperator):
         "seed": checks.SEED,
         "start_from": checks.START_FROM,
         "command": checks.COMMAND,
+        "candidate": checks.CANDIDATE,
+        "stop": checks.PARAMS,
     }
 
     def __init__(
@@ -77,6 +88,8 @@ class TrainModelOperator(JobOperator):
         seed: Any = 0,
         start_from: Any = None,
         command: Any = None,
+        candidate: Any = None,
+        stop: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -86,6 +99,8 @@ class TrainModelOperator(JobOperator):
         self.seed = seed
         self.start_from = start_from
         self.command = command
+        self.candidate = candidate
+        self.stop = stop
         self.check_arguments()
 
     def conflicts(self) -> Iterable[tuple[str, Refusal]]:
@@ -121,41 +136,60 @@ class TrainModelOperator(JobOperator):
             backend=self.backend,
             gpu=gpus(self.options),
             skipped=True,
+            candidate=self._of.id if self._of else None,
         )
         context["ti"].xcom_push(key="report", value=report.to_xcom())
-        return to_xcom(self._start_from())
+        return [] if self._of else to_xcom(self._start_from())
+
+    @property
+    def _of(self) -> Candidate | None:
+        """The candidate that is trained."""
+        return Candidate.from_xcom(self.candidate) if self.candidate else None
+
+    @property
+    def which(self) -> str:
+        """A readable name of the candidate; a ``map_index_template`` can show it: ``{{ task.which }}``."""
+        return f"{self._of.id} {params_text(self._of.params)}" if self._of else self.stage
 
     def _start_from(self) -> list[Checkpoint]:
-        """Return the checkpoints of the stages before."""
+        """Return the checkpoints of the stages before, of a candidate its last one."""
+        if self._of:
+            return [self._of.checkpoint] if self._of.checkpoint else []
         return [Checkpoint.from_xcom(each) for each in self.start_from or ()]
 
     def _name(self, context: Context) -> str:
         """Return the stage's name among all stages of the run."""
-        index = map_index(self, context)
+        index = None if self._of else map_index(self, context)
         return self.stage if index is None else f"{self.stage}-{index}"
 
     def _item(self, context: Context) -> str | None:
         """Return what distinguishes the job of a mapped task from those of the other tasks."""
+        before = [checkpoint.digest for checkpoint in self._start_from()]
+        if of := self._of:
+            params = {**(self.job_params or {}), **of.params}
+            return map_item(of.id, params=params, seed=self.seed, command=self.command, start_from=before)
         if (index := map_index(self, context)) is None:
             return None
-        before = [checkpoint.digest for checkpoint in self._start_from()]
         return map_item(index, params=self.job_params, seed=self.seed, command=self.command, start_from=before)
 
     def job(self, context: Context) -> Job:
         """Return the training job."""
         plan = RunPlan.from_xcom(self.code)
         checkpoints = self._start_from() or ([plan.base.checkpoint] if plan.base else [])
+        of = self._of
         return Job(
             model=plan.code.model,
             run=run_key(context),
             key=job_key(context, item=self._item(context)),
             stage=self._name(context),
             action="train",
-            clear_number=clear_number(context),
+            # A candidate that has finished is found again after a clear.
+            clear_number=0 if of else clear_number(context),
             module=plan.code.module,
             command=tuple(self.command) if self.command else None,
-            params={**plan.params, **(self.job_params or {})},
+            params={**plan.params, **(self.job_params or {}), **(of.params if of else {})},
             seed=int(self.seed),
+            stop=self.stop if of else None,
             code=plan.code.artifact,
             **checkpoint_fields({"checkpoint": checkpoints[-1]} if checkpoints else {}),
             **plan_fields(plan),
@@ -170,7 +204,7 @@ class TrainModelOperator(JobOperator):
                 where=str(folder),
                 do="Write one with `with job.checkpoint(step=…) as path:`, or into output/checkpoints from a command",
             )
-        checkpoints, notes = self._mappable([*self._start_from(), *made])
+        checkpoints, notes = (made, []) if self._of else self._mappable([*self._start_from(), *made])
         cost = cost_of(folder, status=status, options=self.options, backend=self.backend)
         report = StageReport(
             **vars(cost),
@@ -178,13 +212,15 @@ class TrainModelOperator(JobOperator):
             params=dict(job.params),
             seed=job.seed,
             events=store_events(self.artifacts, folder, model=job.model, warn=self.log.warning, notes=notes),
+            candidate=self._of.id if self._of else None,
+            stopped=stopped_early(folder) if self._of else None,
         )
         context["ti"].xcom_push(key="report", value=report.to_xcom())
         return to_xcom(checkpoints)
 
     def _stored_checkpoints(self, context: Context, job: Job, folder: Path) -> list[Checkpoint]:
         """Store the stage's whole checkpoints."""
-        stored = []
+        stored, of = [], self._of
         for checkpoint in recorded_checkpoints(folder):
             if problem := damage(checkpoint):
                 self.log.warning("checkpoint %s is left out: %s", checkpoint.id, problem)
@@ -196,12 +232,14 @@ class TrainModelOperator(JobOperator):
                 raise DigestMismatch("the checkpoint changed while it was stored", where=str(checkpoint.path))
             stored.append(
                 Checkpoint(
-                    id=checkpoint.id,
+                    id=f"{of.id}-{checkpoint.id}" if of else checkpoint.id,
                     stage=self._name(context),
                     step=checkpoint.step,
                     uri=artifact.uri,
                     digest=artifact.digest,
                     size=artifact.size,
+                    candidate=of.id if of else None,
+                    params=of.params if of else None,
                 )
             )
         return stored

@@ -12,11 +12,14 @@ from modelway.artifacts.archive import Member, Readable, manifest_member, member
 from modelway.artifacts.code_package import unpack_code_package
 from modelway.artifacts.store import ArtifactStore, StoredFile
 from modelway.builders.base import BuildOptions, BuiltImage, Layer, LayerFile, load_builder
+from modelway.builders.layer_parts import layer_frame
 from modelway.errors import DigestMismatch
 from modelway.job.file_marks import digest_of
 from modelway.ports import load
 from modelway.runs.messages.version import KnownVersion
 
+#: the model's folder in an image, unless a spec names another one
+MODEL_PATH = "/models"
 #: members of the archive that serving needs; the others describe one run
 SERVED = ("model/", "golden/", "outputs/model.yml", "outputs/graph_version.txt")
 #: overlay file systems mount about 60 layers; the rest is for the base
@@ -103,11 +106,21 @@ def image_layers(*, archive: Readable, path: str) -> list[Layer]:
     """
     manifest, offsets = read_manifest(archive), member_offsets(archive)
     served = [member for member in manifest.members if member.path.startswith(SERVED)]
-    weights = sorted((member for member in served if _is_weights(member)), key=lambda member: member.path)
+    weights = sorted((each for each in served if _is_weights(each.path, each.size)), key=lambda each: each.path)
     # The manifest, too: a server compares its files with it.
-    small = [*(member for member in served if not _is_weights(member)), manifest_member(archive)]
+    small = [*(each for each in served if not _is_weights(each.path, each.size)), manifest_member(archive)]
     groups = [*_at_most(weights, MOST_LAYERS - 1), small]
-    return [Layer(files=tuple(_layer_file(member, offsets, archive, path) for member in group)) for group in groups]
+    return [_layer(group, offsets, archive, path) for group in groups]
+
+
+def weights_frame(member: str, size: int) -> tuple[bytes, bytes] | None:
+    """Return what surrounds a file of weights in its layer at the path where images have the model by default.
+
+    None for other members. So freezing computes the layer's digest while it writes the file.
+
+    :param size: in bytes
+    """
+    return layer_frame(f"{MODEL_PATH}/{member}", size=size) if _is_weights(member, size) else None
 
 
 def _annotations(version: KnownVersion, code: Mapping[str, Any]) -> dict[str, str]:
@@ -168,10 +181,8 @@ def _document(archive: Readable, name: str) -> Mapping[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _is_weights(member: Member) -> bool:
-    return member.path.startswith("model/") and (
-        member.size >= OWN_LAYER_BYTES or PurePosixPath(member.path).suffix == ".safetensors"
-    )
+def _is_weights(path: str, size: int) -> bool:
+    return path.startswith("model/") and (size >= OWN_LAYER_BYTES or PurePosixPath(path).suffix == ".safetensors")
 
 
 def _at_most(members: Sequence[Member], most: int) -> list[list[Member]]:
@@ -188,6 +199,11 @@ def _at_most(members: Sequence[Member], most: int) -> list[list[Member]]:
             groups.append([])
         groups[-1].append(member)
     return groups
+
+
+def _layer(group: Sequence[Member], offsets: Mapping[str, int], archive: Readable, path: str) -> Layer:
+    known = group[0].layer if len(group) == 1 and path.rstrip("/") == MODEL_PATH else None
+    return Layer(files=tuple(_layer_file(member, offsets, archive, path) for member in group), digest=known)
 
 
 def _layer_file(member: Member, offsets: Mapping[str, int], archive: Readable, path: str) -> LayerFile:

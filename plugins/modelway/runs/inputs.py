@@ -127,6 +127,8 @@ def inputs_digest(
         "base": base,
         "evaluate": {"params": dict(evaluation.params), "command": evaluation.command},
         **{section: data[section] for section in ("select", "freeze", "verify")},
+        # Left out where there is none: the digests of before this section stay.
+        **({"search": data["search"]} if spec.search else {}),
     }
     text = json.dumps(inputs, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()

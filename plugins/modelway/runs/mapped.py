@@ -5,8 +5,8 @@ import json
 from typing import Any
 
 
-def map_item(index: int, **arguments: Any) -> str:
-    """Return what identifies the job of a mapped task: its index, and a digest of its arguments.
+def map_item(index: int | str, **arguments: Any) -> str:
+    """Return what identifies the job of a mapped task: its index or name, and a digest of its arguments.
 
     After a clear the same index may have other arguments, which must not continue the earlier job.
     """

@@ -1,23 +1,18 @@
 """One check of a served model: what its servers counted since the last one, what the rules say, what to request."""
 
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelway.artifacts.archive import unpack_archive
-from modelway.artifacts.store import Artifact, ArtifactStore
+from modelway.artifacts.store import ArtifactStore
 from modelway.endpoints.base import Endpoint, ShowsSketches, predictor_name
-from modelway.errors import ModelwayError
 from modelway.lineage.records.monitoring import (
     FAILED,
     Check,
     MonitorSlice,
     MonitorState,
-    Prediction,
     RetrainRequest,
 )
 from modelway.monitor.compare import (
@@ -27,13 +22,15 @@ from modelway.monitor.compare import (
     VOLUME,
     Finding,
     find_drift,
+    find_larger_error,
     find_limit,
     find_schema_change,
     find_worse_quality,
 )
-from modelway.monitor.decide import Alarm, Decision, Past, decide, requested
-from modelway.monitor.reference import Reference, Tally
+from modelway.monitor.decide import Decision, Past, decide, requested
+from modelway.monitor.reference import Tally
 from modelway.monitor.rules import DriftRule, Rules
+from modelway.runs.monitor_memory import Memory, count_new, remembered
 from modelway.runs.traffic import stable_of
 
 if TYPE_CHECKING:
@@ -41,11 +38,8 @@ if TYPE_CHECKING:
 
 #: how far back a window may reach, for rows or labels that are few; what is older is removed
 LONGEST = timedelta(days=35)
-#: servers that do not answer whose counts are remembered, so that one that does again is not counted twice
-_SERVERS = 64
 #: after which an event that started no run is sent again
 _LOST = timedelta(hours=1)
-REFERENCE = "outputs/sketches.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +52,13 @@ class Watched:
     rules: Rules
     #: a run of its DAG is not over
     is_busy: bool = False
+    #: the target's section, where that says in which project or region endpoints are looked for
+    platform: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def place(self) -> str:
+        """What distinguishes where it serves: models of one place share a port."""
+        return f"{self.target} {json.dumps(dict(self.platform), sort_keys=True)}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
@@ -78,33 +79,17 @@ class Checked:
     text: str
     #: the request whose event is to be sent
     request: RetrainRequest | None = None
-
-
-@dataclass(kw_only=True)
-class _Memory:
-    """What is remembered of the version that serves."""
-
-    version: int
-    #: when it began to serve, as far as the monitor saw it
-    since: float
-    #: when it was checked last
-    at: float
-    reference: Reference | None
-    #: by what distinguishes a server: rows seen, the last prediction's number, and the tallies that it had
-    servers: dict[str, dict[str, Any]] = field(default_factory=dict)
-    alarms: dict[str, Alarm] = field(default_factory=dict)
+    #: whether this check made that request, and did not only find that its event was lost
+    is_new: bool = False
+    #: None: nothing was compared
+    version: int | None = None
+    #: rows that the version answered since the last check
     rows: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        reference = self.reference.to_dict() if self.reference else None
-        alarms = {rule: alarm.to_dict() for rule, alarm in self.alarms.items()}
-        return {**vars(self), "reference": reference, "alarms": alarms}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "_Memory":
-        reference = Reference.from_dict(data["reference"]) if data["reference"] else None
-        alarms = {rule: Alarm.from_dict(alarm) for rule, alarm in data["alarms"].items()}
-        return cls(**{**data, "reference": reference, "alarms": alarms})
+    #: the strongest feature's effect in parts of its floor; None: undecided
+    drift: float | None = None
+    #: the share of right predictions among labelled ones, or their mean error; None: undecided
+    quality: float | None = None
+    error: float | None = None
 
 
 def check_model(
@@ -123,17 +108,16 @@ def check_model(
     status = port.status(name)
     if status is None or status.stopped or (version := stable_of(status)) is None:
         return Checked(model=watched.model, text="nothing serves")
-    if not isinstance(port, ShowsSketches):
-        return Checked(model=watched.model, text=f"{watched.target} does not show what each server counts")
     before = monitoring.state(name) or MonitorState(endpoint=name, model=watched.model)
     if before.updated_at is not None:
         # The clocks of two workers may differ: time never goes back.
         now = max(now, before.updated_at + timedelta(microseconds=1))
-    memory = _remembered(before, version, now, store, artifacts, model=watched.model)
-    documents = port.sketches(name).get(predictor_name(version), ())
+    memory = remembered(before, version, now, store, artifacts, model=watched.model)
+    # Without counts there are only rules that need none: lint refuses the others.
+    documents = port.sketches(name).get(predictor_name(version), ()) if isinstance(port, ShowsSketches) else ()
     # What servers counted before the version is watched may be of an earlier time that it served.
     is_first = not before.state or before.state["version"] != version
-    tallies, rows, predictions = _count_new(memory, documents, is_first=is_first)
+    tallies, rows, predictions = count_new(memory, documents, is_first=is_first)
     memory.rows += rows
     counted = _slice(name, memory, tallies, rows, now)
     findings = _findings(watched, memory, counted, store, now)
@@ -162,64 +146,21 @@ def check_model(
     if key is not None and request is not None:
         request = RetrainRequest(**{**vars(request), "id": key})
     lost = None if request or watched.is_busy else _lost(store, watched.model, now)
-    return Checked(model=watched.model, text=_text(version, rows, findings, decision), request=request or lost)
+    known = {each.rule: each.numbers for each in findings if not each.is_undecided}
+    return Checked(
+        model=watched.model,
+        text=_text(version, rows, findings, decision),
+        request=request or lost,
+        is_new=request is not None,
+        version=version,
+        rows=rows,
+        drift=known.get(DRIFT, {}).get("strength"),
+        quality=known.get(QUALITY, {}).get("share"),
+        error=known.get(QUALITY, {}).get("error"),
+    )
 
 
-def _remembered(
-    before: MonitorState, version: int, now: datetime, store: "Lineage", artifacts: ArtifactStore, *, model: str
-) -> _Memory:
-    """Return what is remembered of the version that serves; anew where another one served at the last check."""
-    if before.state and before.state["version"] == version:
-        return _Memory.from_dict(before.state)
-    at = now.timestamp()
-    known = store.version(model, version).summary
-    archive = Artifact(uri=known.archive_uri, digest=known.archive_digest, size=known.archive_size)
-    return _Memory(version=version, since=at, at=at, reference=read_reference(artifacts, archive))
-
-
-def read_reference(artifacts: ArtifactStore, archive: Artifact) -> Reference | None:
-    """Return what freezing counted; None where the archive has no real rows, or is gone."""
-    try:
-        with tempfile.TemporaryDirectory() as scratch, artifacts.open(archive) as file:
-            unpack_archive(archive=file, to=Path(scratch), only=(REFERENCE,))
-            path = Path(scratch) / REFERENCE
-            return Reference.of(json.loads(path.read_text())) if path.is_file() else None
-    except ModelwayError:
-        return None
-
-
-def _count_new(
-    memory: _Memory, documents: Sequence[Mapping[str, Any]], *, is_first: bool
-) -> tuple[dict[str, Tally], int, tuple[Prediction, ...]]:
-    """Return what servers counted since the last check, and note what they have counted; a new server begins at 0.
-
-    :param is_first: nothing counts, as it is not known when that was
-    """
-    tallies: dict[str, Tally] = {}
-    rows, predictions = 0, []
-    for document in documents:
-        known = memory.servers.pop(str(document["since"]), {"seen": 0, "last": 0, "tallies": {}})
-        now = memory.reference.count(document) if memory.reference else {}
-        for key, tally in now.items():
-            before = known["tallies"].get(key)
-            new = tally.plus(Tally.from_list(before), -1) if before else tally
-            tallies[key] = tallies[key].plus(new) if key in tallies else new
-        seen = int(document.get("rows_seen", 0))
-        rows += max(0, seen - known["seen"])
-        recent = [each for each in document.get("predictions") or () if each[0] > known["last"]]
-        predictions += [Prediction(request_id=str(each[2]), value=float(each[3])) for each in recent]
-        memory.servers[str(document["since"])] = {
-            "seen": seen,
-            "last": max((each[0] for each in recent), default=known["last"]),
-            "tallies": {key: tally.to_list() for key, tally in now.items()},
-        }
-    # Those that answered are at the end.
-    retained = _SERVERS + len({str(document["since"]) for document in documents})
-    memory.servers = dict(list(memory.servers.items())[-retained:])
-    return ({}, 0, ()) if is_first else (tallies, rows, tuple(predictions))
-
-
-def _slice(endpoint: str, memory: _Memory, tallies: Mapping[str, Tally], rows: int, now: datetime) -> MonitorSlice:
+def _slice(endpoint: str, memory: Memory, tallies: Mapping[str, Tally], rows: int, now: datetime) -> MonitorSlice:
     return MonitorSlice(
         endpoint=endpoint,
         version=memory.version,
@@ -232,7 +173,7 @@ def _slice(endpoint: str, memory: _Memory, tallies: Mapping[str, Tally], rows: i
 
 
 def _findings(
-    watched: Watched, memory: _Memory, counted: MonitorSlice, store: "Lineage", now: datetime
+    watched: Watched, memory: Memory, counted: MonitorSlice, store: "Lineage", now: datetime
 ) -> list[Finding]:
     rules, reference, found = watched.rules, memory.reference, []
     if reference is None:
@@ -246,8 +187,12 @@ def _findings(
         found.append(find_drift(reference, window, rules.drift))
     if rules.quality is not None and reference is not None:
         begin = max(since, now - timedelta(seconds=rules.quality.window_seconds))
-        labelled, right = store.monitoring.labelled(watched.model, memory.version, since=begin)
-        found.append(find_worse_quality(reference, right, labelled, rules.quality))
+        about = (watched.model, memory.version)
+        if reference.error is not None:
+            found.append(find_larger_error(reference, *store.monitoring.errors(*about, since=begin), rules.quality))
+        else:
+            labelled, right = store.monitoring.labelled(*about, since=begin)
+            found.append(find_worse_quality(reference, right, labelled, rules.quality))
     if rules.volume is not None:
         text = f"version {memory.version} has answered {memory.rows:,} rows"
         found.append(find_limit(VOLUME, memory.rows, rules.volume, text))

@@ -1,18 +1,22 @@
 """The lineage's record of a run and of the version that it made, from the messages of its tasks."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from modelway.job.contract import recorded_datasets
 from modelway.lineage.records.version import (
+    CandidateRecord,
     DatasetRecord,
     EvaluationRecord,
+    FailureRecord,
     FileRecord,
     MetricPoint,
     RunRecord,
     VersionRecord,
 )
 from modelway.runs.facts import RunFacts
+from modelway.runs.messages.candidates import CandidateResult, Sweep
 from modelway.runs.messages.checkpoints import StageReport
 from modelway.runs.messages.code import RunPlan
 from modelway.runs.messages.evaluation import Selection
@@ -58,6 +62,47 @@ def run_record(
         gpu_seconds=sum(seconds * gpu for seconds, gpu in known) if known else None,
         datasets=tuple(dataset for stage in training for dataset in _datasets(events, stage)),
     )
+
+
+def with_candidates(run: RunRecord, sweep: Sweep, *, failures: Sequence[FailureRecord] = ()) -> RunRecord:
+    """Return the record of a run with the candidates that it trained; its cost is that of all of them.
+
+    :param failures: those of the run, oldest first, among them why a candidate failed
+    """
+    found = tuple(
+        CandidateRecord(
+            name=each.id,
+            params=each.params,
+            state=each.state,
+            stage=each.stage,
+            reason=_cause(each, failures) if each.state == "failed" else each.reason,
+            checkpoint=each.checkpoint,
+            metrics={**each.metrics, **{name: float(text) for name, text in each.not_finite.items()}},
+            seconds=each.seconds,
+            cpu_seconds=each.cpu_seconds,
+            gpu_seconds=each.gpu_seconds,
+        )
+        for each in sweep.candidates
+    )
+    seconds = [each.seconds for each in found if each.seconds is not None]
+    gpu_seconds = [each.gpu_seconds for each in found if each.gpu_seconds is not None]
+    return replace(
+        run,
+        candidates=found,
+        seconds=sum(seconds) if seconds else None,
+        gpu_seconds=sum(gpu_seconds) if gpu_seconds else None,
+    )
+
+
+def _cause(candidate: CandidateResult, failures: Sequence[FailureRecord]) -> str:
+    """Return why the training of a candidate failed at last; empty where that is not recorded."""
+    found = [
+        each.cause
+        for each in failures
+        # A training's key ends with the candidate, see TrainModelOperator.
+        if each.stage == candidate.stage and each.key.rpartition("/")[2].partition("-")[0] == candidate.id
+    ]
+    return found[-1] if found else ""
 
 
 def _planned(plan: RunPlan) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from modelway.endpoints.base import Endpoint, EndpointStatus, pipeline_version, 
 from modelway.endpoints.judge import Step, Verdict
 from modelway.errors import EndpointNotReady, RolloutAborted
 from modelway.lineage.records.rollout import is_finishing
+from modelway.lineage.records.steering import LEAVES
 from modelway.runs import rollout_record
 from modelway.runs.rollout_record import Settings
 from modelway.runs.traffic import record_traffic, returned, split
@@ -106,7 +107,8 @@ class Rollout:
             raise RolloutAborted(f"this run's rollout was aborted: {now.detail.get('reason')}")
         status = self._port.set_weights(self._endpoint, weights)
         _log.info("version %d now gets %d %% of the requests", record.version, step.weight)
-        record_traffic(self._store, status, actor=self._actor, run_id=run_id)
+        actor = record.detail.get(LEAVES, {}).get("by", self._actor)
+        record_traffic(self._store, status, actor=actor, run_id=run_id)
         metrics, restarts = self._port.metrics(self._endpoint), rollout_record.restarts_of(record, status)
         try:
             self._save(rollout_record.begun(record, metrics=metrics, restarts=restarts, now=time.time()))

@@ -6,10 +6,12 @@ steps), ``analysis`` (how they are judged), ``since`` (when the step began), ``m
 per finished step), ``reason`` (of an abort), ``already_served`` (whether the version served before the run).
 ``finishing`` has the alias that moves, once the version takes over: from then on the rollout only goes forward.
 ``waits_since`` is when a person was asked, until the answer: that time is none of the step.
+``held`` and ``leaves`` are what a person did to the step: ``modelway.lineage.records.steering``.
 ``returning`` is set from an abort until the traffic is back, with ``withdraw`` where the version is stopped as well.
 Rollouts that an earlier modelway began have some of them only.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,8 @@ from modelway.endpoints.base import EndpointStatus, PredictorMetrics, predictor_
 from modelway.endpoints.judge import Analysis, Evidence, Observation, Step, Verdict, begin, decide, update
 from modelway.errors import RolloutAborted
 from modelway.lineage.records.rollout import has_moved, results_of
+from modelway.lineage.records.steering import HELD, LEAVES, held_since
+from modelway.runs.steered import as_a_person_wants
 from modelway.runs.traffic import deployed
 from modelway.spec.rollout import AnalysisSection, StepSection
 
@@ -98,7 +102,9 @@ def holds_until(record: "RolloutRecord") -> float:
 
 
 def gives_up_at(record: "RolloutRecord") -> float:
-    """Return when the present step ends the rollout for lack of a result."""
+    """Return when the present step ends the rollout for lack of a result: never while a person holds it."""
+    if HELD in record.detail:
+        return math.inf
     return holds_until(record) + Analysis.from_dict(record.detail["analysis"]).patience_seconds
 
 
@@ -141,9 +147,10 @@ def begun(record: "RolloutRecord", *, metrics: Metrics, restarts: int, now: floa
     """Return the record at the begin of its next step: counting begins, what is known of the version stays."""
     stable, canary = observations(record, metrics)
     evidence = begin(stable=stable, canary=canary or Observation(), after=evidence_of(record))
-    detail = {
-        name: value for name, value in record.detail.items() if name not in ("moving", "unready_since", "verdict")
-    }
+    over = ("moving", "unready_since", "verdict", LEAVES)
+    detail = {name: value for name, value in record.detail.items() if name not in over}
+    if HELD in detail:
+        detail[HELD] = {**detail[HELD], "since": now}
     detail |= {"since": now, "restarts": restarts, "evidence": evidence.to_dict()}
     return replace(record, step=record.step + 1, detail=detail)
 
@@ -165,10 +172,11 @@ def looked(
         evidence = update(
             evidence, stable=stable, canary=canary, expected_share=share, analysis=analysis, gets_copies=copied
         )
-    moment = float(detail.get(WAITS_SINCE, now))
+    moment = float(detail.get(WAITS_SINCE) or held_since(detail) or now)
     verdict = decide(evidence, analysis, step=step, seconds=moment - float(detail["since"]))
     if verdict.action == "promote" and (reason := _not_as_planned(record, is_ready=is_ready, share=share)):
         verdict = replace(verdict, action="rollback" if moment > gives_up_at(record) else "hold", reason=reason)
+    verdict = as_a_person_wants(verdict, detail, is_ready=is_ready)
     detail |= {"evidence": evidence.to_dict(), "verdict": verdict.to_dict()}
     return replace(record, detail=detail), verdict
 

@@ -28,7 +28,7 @@ def select_checkpoint(
     """
     if mode not in ("min", "max"):
         raise NothingToSelect(f"'{mode}' is not a mode", known=("max", "min"), given=mode)
-    limits = _limits(constraints or {})
+    limits = limits_of(constraints or {})
     results = {evaluation.checkpoint: evaluation for evaluation in evaluations}
     considered = [_considered(checkpoint, results.get(checkpoint.id), metric, limits) for checkpoint in checkpoints]
     # Of equal values min() returns the first: the earliest checkpoint.
@@ -75,7 +75,11 @@ def _sum(numbers: Iterable[float | None]) -> float | None:
     return round(sum(known), 3) if known else None
 
 
-def _limits(constraints: Mapping[str, str]) -> dict[str, Gate]:
+def limits_of(constraints: Mapping[str, str]) -> dict[str, Gate]:
+    """Return constraints as gates, by the metric.
+
+    :raises ModelwayError: one is not a comparison with a number
+    """
     limits = {}
     for name, text in constraints.items():
         try:
@@ -103,11 +107,11 @@ def _considered(
         not_finite=evaluation.not_finite if evaluation else {},
         seconds=evaluation.seconds if evaluation else None,
         startup_seconds=evaluation.startup_seconds if evaluation else None,
-        left_out=_unusable(result, metric, limits),
+        left_out=unusable_reason(result, metric, limits),
     )
 
 
-def _unusable(result: Result | None, metric: str, limits: Mapping[str, Gate]) -> str | None:
+def unusable_reason(result: Result | None, metric: str, limits: Mapping[str, Gate]) -> str | None:
     """Return why a checkpoint cannot be selected, None when it can."""
     if result is None:
         return "its evaluation failed"

@@ -44,7 +44,9 @@ class StoredVersion:
         """The parameters that its evaluation had: those of its run, which may shape its network, and its spec's."""
         used = {name: value for stage in self.params.values() for name, value in stage.items()}
         of_run = {name: used[name] for name in self.spec.get("params") or () if name in used}
-        sections = (self.spec.get("train") or {}, self.spec.get("evaluate") or {})
+        searched = (self.spec.get("search") or {}).get("params") or ()
+        of_candidate = {"params": {name: used[name] for name in searched if name in used}}
+        sections = (self.spec.get("train") or {}, of_candidate, self.spec.get("evaluate") or {})
         return of_run | {name: value for each in sections for name, value in (each.get("params") or {}).items()}
 
 

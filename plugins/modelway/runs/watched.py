@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from modelway.endpoints.base import endpoint_member
 from modelway.monitor.rules import DriftRule, QualityRule, Rules
 from modelway.runs.monitoring import Watched
 from modelway.spec.environments import environments_of
@@ -32,7 +33,13 @@ def watched_models(folder: Path) -> list[Watched]:
 def _watched(spec: ModelSpec) -> list[Watched]:
     rules = rules_of(spec.monitor)
     return [
-        Watched(model=spec.model, endpoint=serving.endpoint, target=serving.section.target, rules=rules)
+        Watched(
+            model=spec.model,
+            endpoint=serving.endpoint,
+            target=serving.section.target,
+            rules=rules,
+            platform=serving.section.platform() if endpoint_member(serving.section.target).placed else {},
+        )
         for serving in environments_of(spec.model, spec.endpoint).values()
         if not serving.is_development
     ]
@@ -59,6 +66,7 @@ def rules_of(section: MonitorSection) -> Rules:
             window_seconds=quality.window_seconds,
             minimum_labels=quality.minimum_labels,
             drop=quality.drop,
+            rise=quality.rise,
             alpha=quality.alpha,
         ),
         volume=section.volume,

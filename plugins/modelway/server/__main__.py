@@ -157,6 +157,7 @@ def _listeners(settings: Settings, model: OnnxModel, name: str, drain: Drain) ->
 
 def _every_second(batcher: Batcher, sketches: Sketches, predictions: Predictions, samples: Samples | None) -> None:
     batcher.expire()
+    sketches.begin_second()
 
     def count() -> None:
         sketches.fold()

@@ -17,6 +17,7 @@ from modelway.spec.monitoring import MonitorSection
 from modelway.spec.places import RetryRules, StorageSection
 from modelway.spec.references import Pool
 from modelway.spec.registry import drop_unused, platform_of, with_sections_of
+from modelway.spec.search import SearchSection
 from modelway.spec.sections import (
     Datasets,
     EndpointSection,
@@ -108,6 +109,9 @@ class ModelSpec(Section):
         default=None, description="Where jobs of containers keep their folders; the backend kubernetes needs it"
     )
     train: TrainSection = Field(default_factory=TrainSection, description="How the model is trained")
+    search: SearchSection | None = Field(
+        default=None, description="Several candidates, of which the best becomes the version; default: one training"
+    )
     evaluate: EvaluateSection = Field(default_factory=EvaluateSection, description="How checkpoints are evaluated")
     select: SelectSection = Field(default_factory=SelectSection, description="Which checkpoint is selected")
     keep: KeepSection = Field(default_factory=KeepSection, description="What stays of a run besides its version")

@@ -27,7 +27,7 @@ class DriftSection(Section):
 
 
 class QualitySection(Section):
-    """Fewer right predictions than on the rows of the evaluation, by labels that come later: modelway labels add."""
+    """Fewer right predictions than on the rows of the evaluation, or a larger error, by labels that come later."""
 
     window_seconds: Duration = Field(
         default=7 * 86_400,
@@ -35,7 +35,13 @@ class QualitySection(Section):
         description="How old predictions are at most that are compared with their labels; longer than labels take",
     )
     minimum_labels: int = Field(default=200, ge=20, le=10**9, description="Fewest labelled predictions")
-    drop: float = Field(default=0.05, gt=0, lt=1, description="By how much fewer must be right")
+    drop: float = Field(default=0.05, gt=0, lt=1, description="By how much fewer classes must be right")
+    rise: float = Field(
+        default=0.2,
+        gt=0,
+        le=100,
+        description="By which part the mean absolute error must be larger, where the answer is a number",
+    )
     alpha: float = Field(default=1e-4, gt=0, le=0.1, description="Chance that a check finds a drop where there is none")
 
 

@@ -14,7 +14,8 @@ from modelway.ports import known
 from modelway.spec.gates import VersionGate, parse_any_gate
 from modelway.spec.references import check_uri
 from modelway.spec.registry import capabilities, refused_by_backend
-from modelway.spec.serving_rules import refused_by_target
+from modelway.spec.search_rules import refused_search
+from modelway.spec.serving_rules import refused_by_target, refused_rules
 from modelway.spec.template import INTERVAL_NAMES, check_syntax, fill, is_template, names_of
 
 # Sample values to fill templates with.
@@ -68,6 +69,9 @@ def findings(data: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _notifier_templates(data)
     for path, refusal in refused_by_target(_mapping(data, "endpoint"), model=data.get("model")):
         yield Finding(("endpoint", *path), refusal, of_key=True)
+    for path, refusal in refused_rules(_mapping(data, "endpoint"), _mapping(data, "monitor")):
+        yield Finding(("monitor", *path), refusal, of_key=True)
+    yield from (Finding(path, refusal, of_key=True) for path, refusal in refused_search(data))
     yield from _environments(data)
     yield from _images_without_server(data)
     yield from _ab(data)

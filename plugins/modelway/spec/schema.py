@@ -17,7 +17,7 @@ from modelway.spec.model import ModelSpec
 _Schema = dict[str, Any]
 
 #: keys whose value may stand for the whole mapping of a section
-_SHORT = {"ParamSection": "default", "DatasetSection": "uri", "ScheduleSection": "cron"}
+_SHORT = {"ParamSection": "default", "DatasetSection": "uri", "ScheduleSection": "cron", "SearchedSection": "values"}
 _PORTS = {"backend": "backends", "builder": "builders", "target": "endpoints"}
 _PART = "Part"
 _EXTENDS: _Schema = {

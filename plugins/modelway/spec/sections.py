@@ -407,3 +407,4 @@ class NotificationsSection(Section):
     on_failure: Notifiers = Field(default=(), description="When a run failed")
     on_success: Notifiers = Field(default=(), description="When a run succeeded")
     on_deadline: Notifiers = Field(default=(), description="When a run is not done within the deadline")
+    on_retraining: Notifiers = Field(default=(), description="When a rule of monitor requests a retraining")

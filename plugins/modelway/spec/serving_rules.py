@@ -9,6 +9,8 @@ from modelway.fields.refusal import KeyPath, Refusal
 from modelway.spec.registry import capabilities
 
 _RESOURCES = {"cpu": "cpu_limit", "memory": "memory_limit", "gpu": "gpu"}
+#: rules of the monitor that compare what servers counted
+_OF_SKETCHES = ("drift", "quality", "volume")
 _DEFAULT_STICKY = {"header": "x-user"}
 
 
@@ -30,6 +32,23 @@ def refused_by_target(endpoint: Mapping[str, Any], *, model: object = None) -> I
             at = path if path[0] in own else ("target",) if "target" in own else None
             found.setdefault(path if at is None else ("environments", name, *at), refusal)
     yield from found.items()
+
+
+def refused_rules(endpoint: Mapping[str, Any], monitor: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Refusal]]:
+    """Find rules of ``monitor`` that nothing feeds where versions serve for good: in the last environment.
+
+    Both sections as written; paths begin within ``monitor``.
+    """
+    environments = endpoint.get("environments")
+    last = list(environments.values())[-1] if isinstance(environments, dict) and environments else None
+    target = (last if isinstance(last, dict) else {}).get("target", endpoint.get("target", "local"))
+    able = capabilities(target, port="endpoints") if isinstance(target, str) else None
+    if able is None or "sketches" in able:
+        return
+    for rule in _OF_SKETCHES:
+        if monitor.get(rule) is not None:
+            what = f"the target '{target}' does not show what each server counts"
+            yield (rule,), Refusal(what, do="Remove the rule, set staleness, or choose another target")
 
 
 def _refused(endpoint: Mapping[str, Any], model: object) -> Iterator[tuple[KeyPath, Refusal]]:

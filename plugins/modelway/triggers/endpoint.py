@@ -1,6 +1,7 @@
 """The trigger that follows a change of an endpoint whose platform takes minutes for it, while its task is deferred."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -17,7 +18,8 @@ from modelway.triggers.life import SignOfLife
 
 #: changes that may be looked at at the same time; asyncio's own threads are few, and Airflow needs them
 _LOOKS = ThreadPoolExecutor(max_workers=8, thread_name_prefix="modelway-endpoint")
-
+#: how long a platform that does not answer is waited for; then its task meets that, and is tried again
+_SILENCE_SECONDS = 1800.0
 
 #: how a change itself fails; what it left behind is removed then, so that looking once more would begin it anew
 _FAILURES: Mapping[str, type[ModelwayError]] = {each.__name__: each for each in (EndpointNotReady, ImageInvalid)}
@@ -28,7 +30,7 @@ class EndpointTrigger(BaseTrigger):
 
     Another triggerer continues from what there is on the platform. The task that resumes raises the change's failure
     (:func:`failure_of`), or looks once more: it finds the endpoint as desired, a split that others changed, or the same
-    refusal. Only a platform that does not answer is waited for.
+    refusal. Only a platform that does not answer is waited for, half an hour at most.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class EndpointTrigger(BaseTrigger):
         port: Gradual | None = None
         change, spec = Change(**self.change), read_spec(self.spec)
         failure: dict[str, Any] | None = None
+        answered = time.monotonic()
         while True:
             await asyncio.sleep(self.poll_interval)
             await self._life.show()
@@ -79,12 +82,15 @@ class EndpointTrigger(BaseTrigger):
                 if failure is not None or not error.retryable:
                     break
                 self.log.warning("the endpoint cannot be changed now: %s", error)
+                if time.monotonic() > answered + _SILENCE_SECONDS:
+                    break
                 port = None
                 continue
             except Exception as error:
                 # The task meets it as well, and fails with it.
                 self.log.error("%s: %s", type(error).__name__, error)
                 break
+            answered = time.monotonic()
             if isinstance(found, EndpointStatus):
                 break
             if found.waits_for != change.waits_for:

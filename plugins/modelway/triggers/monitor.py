@@ -3,7 +3,7 @@
 import asyncio
 import contextvars
 import time
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -13,6 +13,7 @@ from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
 from modelway.artifacts.store import ArtifactStore
 from modelway.endpoints.base import Endpoint
+from modelway.following import metrics
 from modelway.following.hosts import refuse_elsewhere
 from modelway.hooks.connection import settings_from_airflow
 from modelway.hooks.endpoint import open_endpoint
@@ -64,7 +65,7 @@ class MonitorTrigger(BaseTrigger):
         settled = time.monotonic() + SETTLE_SECONDS
         watched = [Watched.from_dict(each) for each in self.models]
         settings = await sync_to_async(settings_from_airflow)()
-        ports = await sync_to_async(open_ports)({each.target for each in watched}, settings, self.log)
+        ports = await sync_to_async(open_ports)(watched, settings, self.log)
         loop = asyncio.get_running_loop()
         checks = (
             # A line belongs to the task's log by its context.
@@ -72,7 +73,7 @@ class MonitorTrigger(BaseTrigger):
                 _CHECKS, partial(contextvars.copy_context().run, check_logged, each, settings, ports, self.log)
             )
             for each in watched
-            if each.target in ports
+            if each.place in ports
         )
         found = [each for each in await asyncio.gather(*checks) if each is not None]
         requests = [*self.requests, *(request_of(each) for each in found if each.request is not None)]
@@ -81,14 +82,14 @@ class MonitorTrigger(BaseTrigger):
         yield TriggerEvent({"requests": requests}) if requests else TaskSuccessEvent()
 
 
-def open_ports(targets: Collection[str], settings: Settings, log: Log) -> dict[str, Endpoint]:
-    """Return the endpoint ports by target; one that cannot be opened is logged, and its models are not checked."""
+def open_ports(watched: Iterable[Watched], settings: Settings, log: Log) -> dict[str, Endpoint]:
+    """Return the endpoint ports by place; one that cannot be opened is logged, and its models are not checked."""
     found = {}
-    for target in sorted(targets):
+    for place, one in sorted({each.place: each for each in watched}.items()):
         try:
-            found[target] = open_endpoint(target, settings)
+            found[place] = open_endpoint(one.target, settings, platform=one.platform)
         except Exception as error:
-            log.warning("endpoints of %s are not checked: %s: %s", target, type(error).__name__, error)
+            log.warning("endpoints of %s are not checked: %s: %s", one.target, type(error).__name__, error)
     return found
 
 
@@ -100,7 +101,7 @@ def check_logged(watched: Watched, settings: Settings, ports: Mapping[str, Endpo
         found = check_model(
             watched,
             store=store,
-            port=ports[watched.target],
+            port=ports[watched.place],
             artifacts=ArtifactStore(settings.artifact_root),
             now=datetime.now(UTC),
         )
@@ -108,7 +109,24 @@ def check_logged(watched: Watched, settings: Settings, ports: Mapping[str, Endpo
         log.warning("%s is not checked: %s: %s", watched.endpoint, type(error).__name__, error)
         return None
     log.info("%s: %s", watched.endpoint, found.text)
+    _measure(watched, found)
     return found
+
+
+def _measure(watched: Watched, found: Checked) -> None:
+    """Send what a check found of the version that serves."""
+    about = {"model": watched.model, "endpoint": watched.endpoint, "version": found.version}
+    if found.version is None:
+        return
+    metrics.count("monitor.rows", found.rows, **about)
+    if found.drift is not None:
+        metrics.gauge("monitor.drift", found.drift, **about)
+    if found.quality is not None:
+        metrics.gauge("monitor.quality", found.quality, **about)
+    if found.error is not None:
+        metrics.gauge("monitor.error", found.error, **about)
+    if found.request is not None and found.is_new:
+        metrics.count("monitor.retraining", model=watched.model, endpoint=watched.endpoint, rule=found.request.rule)
 
 
 def request_of(checked: Checked) -> dict[str, Any]:

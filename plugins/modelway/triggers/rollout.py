@@ -15,6 +15,7 @@ from modelway.hooks.connection import settings_from_airflow
 from modelway.hooks.endpoint import open_endpoint_of
 from modelway.hooks.lineage import lineage_from_airflow
 from modelway.hooks.settings import Settings
+from modelway.lineage.records.steering import held_since
 from modelway.runs.rollout import Rollout
 from modelway.triggers.job import SETTLE_SECONDS
 
@@ -89,8 +90,12 @@ class RolloutTrigger(BaseTrigger):
         """Look once and return whether the task has something to do: the next step, or to fail."""
         try:
             rollout = await self._open()
-            if (await in_thread(lambda: rollout.record)).step != self.step:
+            record = await in_thread(lambda: rollout.record)
+            if record.step != self.step:
                 return True
+            if held_since(record.detail) is not None:
+                # The step lasts as long as a person holds it.
+                self.until = max(self.until, time.time())
             verdict = await in_thread(rollout.look)
         except RolloutAborted as error:
             await self._abort(error.what)

@@ -4,27 +4,40 @@ from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request
+from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from modelway.errors import ModelwayError, UnknownEndpoint, UnknownModel, UnknownRun, UnknownVersion
+from modelway.errors import ChangedMeanwhile, ModelwayError, UnknownEndpoint, UnknownModel, UnknownRun, UnknownVersion
 from modelway.lineage.store import Lineage, open_lineage
+from modelway.ui.editing import Editing
 from modelway.ui.page import page
 from modelway.ui.readable import ReadableLineage
 from modelway.ui.routes.airflow_links import add_airflow_links
 from modelway.ui.routes.api import add_api
 from modelway.ui.routes.comparisons import add_comparisons
+from modelway.ui.routes.downloads import add_downloads
+from modelway.ui.routes.edits import add_edits
 from modelway.ui.routes.endpoints import add_endpoint_pages
 from modelway.ui.routes.models import add_model_pages
+from modelway.ui.static import add_static_files
 
 
-def create_app(*, store_url: Callable[[], str], readable_dags: Callable[..., frozenset[str]]) -> FastAPI:
+def create_app(
+    *,
+    store_url: Callable[[], str],
+    readable_dags: Callable[..., frozenset[str]],
+    editing: Editing | None = None,
+    artifact_root: Callable[[], str] | None = None,
+) -> FastAPI:
     """Return the application.
 
     :param store_url: returns the SQLAlchemy URL of the lineage database
     :param readable_dags: a FastAPI dependency that answers 401 when nobody is signed in, else returns the ids of the
         DAGs that the user may read; a version is shown to those who may read the DAG whose run made it, a model to
         those who may read one of its versions
+    :param editing: how what people write is written; None: the pages are for reading alone
+    :param artifact_root: returns where the files of versions are stored; None: nothing is downloaded
     """
     # No openapi.json and no docs: they would be outside the dependencies, open to everyone.
     app = FastAPI(title="modelway", openapi_url=None, dependencies=[Depends(readable_dags)])
@@ -36,12 +49,19 @@ def create_app(*, store_url: Callable[[], str], readable_dags: Callable[..., fro
             opened[url] = found
         return ReadableLineage(found if found and found.exists() else None, dags)
 
+    # Airflow's api-server compresses as well, but not every server that mounts the pages.
+    app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=5)
+    add_static_files(app)
     add_endpoint_pages(app, lineage)
     add_airflow_links(app, lineage)
     # Before the models: a model's name may have slashes, so its path would match these as well.
     add_comparisons(app, lineage)
     add_model_pages(app, lineage)
+    if artifact_root is not None:
+        add_downloads(app, lineage, artifact_root)
     add_api(app, lineage)
+    if editing is not None:
+        add_edits(app, lineage, editing)
     app.add_exception_handler(HTTPException, _refuse)
     app.add_exception_handler(ModelwayError, _refuse)
     return app
@@ -56,6 +76,8 @@ def _refuse(request: Request, error: Exception) -> Response:
         sentence = str(error)
         if isinstance(error, UnknownEndpoint | UnknownModel | UnknownRun | UnknownVersion):
             status = 404
+        elif isinstance(error, ChangedMeanwhile):
+            status = 409
     route = getattr(request.scope.get("route"), "path", "")
     if route.startswith("/api/") or "text/html" not in request.headers.get("accept", ""):
         said = {"detail": sentence, "error": type(error).__name__}

@@ -26,26 +26,46 @@ class EndpointView:
         return next((each for each in self.rollouts if each.state == "running" and not is_finishing(each)), None)
 
     @property
+    def share(self) -> int:
+        """The per cent that the version of the running rollout gets by its plan; 0 before its first step."""
+        running = self.running
+        plan = () if running is None else running.detail.get("plan", ())
+        return int(plan[running.step]["weight"]) if running is not None and 0 <= running.step < len(plan) else 0
+
+    @property
     def model(self) -> str:
         """The model whose DAG moves the traffic: that of the newest rollout, else of the newest change."""
         return (self.rollouts or self.changes)[0].model
 
-    def actions(self, *, before: int | None, environment: str | None) -> dict[str, Any]:
-        """Return the calls of Airflow's API that act on the traffic, as the page's script makes them.
+    def actions(
+        self, *, current: int | None, before: int | None, environment: str | None, when_busy: str
+    ) -> dict[str, Any]:
+        """Return what the page's script does when somebody acts on the traffic, with the user's own session.
 
-        They are made in the browser with the user's own session: Airflow decides who may do it.
+        Most are calls of Airflow's API, which decides who may do it.
 
+        :param current: the version that took over last
         :param before: the version that served before; None: there is nothing to return to
         :param environment: the name under which the model's spec has the endpoint
+        :param when_busy: what a run of the model does that finds a rollout at the endpoint, ``rollout.when_busy``
         """
         conf = {"environment": environment} if environment else {}
         found: dict[str, Any] = {"dag": self.model, "release": {**conf, "rollout": "yes"}}
-        if self.running is not None:
-            dag, _, run = self.running.run_id.partition("/")
-            found["end"] = {"dag": dag, "run": run}
-        elif before is not None and not any(each.state == "running" for each in self.rollouts):
+        unfinished = next((each for each in self.rollouts if each.state == "running"), None)
+        if unfinished is not None:
+            dag, _, run = unfinished.run_id.partition("/")
+            found |= {"run": {"dag": dag, "run": run}, "busy": when_busy, "close": conf | _closing(unfinished, current)}
+        elif before is not None:
             found["rollback"] = {**conf, "rollout": "rollback", "version": str(before)}
         return found
+
+
+def _closing(rollout: RolloutRecord, current: int | None) -> dict[str, str]:
+    """Return the run that closes a rollout whose own run is over, and returns what it has of the traffic."""
+    if not is_finishing(rollout) and current is not None and rollout.detail.get("stable") == current:
+        return {"rollout": "rollback", "version": str(current)}
+    # It has passed its steps, or there is no version to return to.
+    return {"rollout": "yes", "version": str(rollout.version)}
 
 
 def environments_by_endpoint(spec: Mapping[str, Any], model: str) -> dict[str, str | None]:

@@ -1,10 +1,12 @@
 """Templates to answers: where links point, how values are written, what a page may load."""
 
 import json
+import re
 import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,20 +15,25 @@ from urllib.parse import quote
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 
 from modelway.lineage.graph.tree import TreeStep, tree
 from modelway.lineage.records.answers import LineageGraph
 from modelway.lineage.records.difference import Change, EnvironmentDifference
 from modelway.lineage.records.readable import bytes_text, digest_text, number_text, plural, seconds_text, time_text
 from modelway.lineage.records.rollout import step_texts
+from modelway.lineage.records.sweep import ranked, searched_params
 from modelway.lineage.records.values import plain
 from modelway.lineage.records.verification import verified_text
-from modelway.lineage.records.version import EvaluationRecord, VersionSummary
+from modelway.lineage.records.version import CandidateRecord, EvaluationRecord, VersionSummary
 from modelway.ui.charts.bars import importance_bars
+from modelway.ui.charts.candidates import candidate_lines
 from modelway.ui.charts.curves import overlaid_curves
 from modelway.ui.charts.figures import chart, figure_title, training_charts
 from modelway.ui.charts.history import metric_by_version, weights_over_time
+from modelway.ui.charts.parallel import parallel_coordinates
 from modelway.ui.listing import ORDERS
+from modelway.ui.static import static_path
 
 _POLICY = (
     "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; "
@@ -55,7 +62,7 @@ def page(
     return answer
 
 
-def metric_names(records: Sequence[VersionSummary | EvaluationRecord], *, most: int = 6) -> list[str]:
+def metric_names(records: Sequence[VersionSummary | EvaluationRecord | CandidateRecord], *, most: int = 6) -> list[str]:
     """Return the metrics that have a column: those of the most records first."""
     counts = Counter(name for record in records for name in record.metrics)
     return [name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:most]]
@@ -90,16 +97,44 @@ def environments(found: Sequence[EnvironmentDifference]) -> list[tuple[list[str]
     return [(stages[key], changes[key]) for key in stages]
 
 
+def run_place(run: str, model: str) -> tuple[str, str]:
+    """Return the DAG and the id of a run that answers a request, whose DAG is the model's where it names none."""
+    dag, sign, name = run.partition("/")
+    return (dag, name) if sign else (model, run)
+
+
 def written(value: Any) -> str:
     """Write one side of a change: text as it is, anything else as JSON."""
     data = plain(value)
     return data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
 
 
+#: where the page of a commit is, by a part of the host's name
+_COMMITS = {"github": "commit", "gitlab": "-/commit", "bitbucket": "commits"}
+_REPOSITORY = re.compile(r"(?:https://|ssh://git@|git@)([\w.-]+)[/:]([\w.~/-]+?)(?:\.git)?/?")
+
+
+def commit_page(repository: str | None, commit: str | None) -> str | None:
+    """Return the address of a commit's page where its repository is on a known host; None elsewhere."""
+    found = _REPOSITORY.fullmatch(repository or "")
+    if found is None or not re.fullmatch(r"[0-9a-f]{7,64}", commit or ""):
+        return None
+    path = next((path for name, path in _COMMITS.items() if name in found[1]), None)
+    return None if path is None else f"https://{found[1]}/{found[2]}/{path}/{commit}"
+
+
 #: what pages write for a value that is not known
 _NONE = "–"
 _number = partial(number_text, none=_NONE)
-_time = partial(time_text, to="seconds", zone=" UTC", none=_NONE)
+_time_text = partial(time_text, zone=" UTC", none=_NONE)
+
+
+def time_element(value: datetime | None, *, to: str = "seconds") -> Markup:
+    """Return a time that the page's script writes in the zone of the user; without the script it is in UTC."""
+    if value is None:
+        return Markup(_NONE)
+    written_so = Markup('<time datetime="{}" data-to="{}">{}</time>')
+    return written_so.format(value.astimezone(UTC).isoformat(), to, _time_text(value, to=to))
 
 
 def _make_environment() -> Environment:
@@ -114,15 +149,19 @@ def _make_environment() -> Environment:
         number=_number,
         verified_text=verified_text,
         step_texts=step_texts,
-        time=_time,
+        time=time_element,
         digest=partial(digest_text, none=_NONE),
         bytes=bytes_text,
         chart=chart,
         figure_title=figure_title,
         training_charts=training_charts,
+        ranked=ranked,
+        searched_params=searched_params,
+        candidate_lines=candidate_lines,
         importance_bars=importance_bars,
         seconds=partial(seconds_text, none=_NONE),
-        minute=partial(_time, to="minutes"),
+        minute=partial(time_element, to="minutes"),
+        time_text=partial(_time_text, to="seconds"),
         tree_lines=tree_lines,
         environments=environments,
         written=written,
@@ -135,9 +174,11 @@ def _make_environment() -> Environment:
         metric_by_version=metric_by_version,
         weights_over_time=weights_over_time,
         overlaid=lambda several, name: overlaid_curves(name, several),
+        parallel=lambda lines, axes, title: parallel_coordinates(lines, axes, title=title),
         plain=plain,
+        commit_page=commit_page,
     )
-    environment.globals.update(orders=ORDERS)
+    environment.globals.update(orders=ORDERS, static=static_path, run_place=run_place)
     return environment
 
 

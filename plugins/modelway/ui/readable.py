@@ -1,6 +1,6 @@
 """What one user may read of the lineage: the versions that runs of their DAGs made."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -11,16 +11,22 @@ from modelway.errors import UnknownEndpoint, UnknownModel, UnknownRun, UnknownVe
 from modelway.lineage.compare.difference import difference
 from modelway.lineage.records.answers import FileHolder, LineageGraph, ServingRecord
 from modelway.lineage.records.difference import DiffRecord
+from modelway.lineage.records.monitoring import RetrainRequest
 from modelway.lineage.records.version import AliasChange, ModelSummary, RunAccount, VersionDetail, VersionSummary
 from modelway.lineage.store import Lineage
+from modelway.ui.drift import Monitored
 from modelway.ui.endpoint_view import EndpointView, environments_by_endpoint
 
 #: versions that a page of a model's list shows
 LISTED = 50
 #: changes of weights and rollouts that the page of an endpoint shows
 CHANGES, ROLLOUTS = 200, 20
+#: checks of the monitor that the page of drift draws, and requests to retrain that it lists
+CHECKS, REQUESTS = 1_000, 50
 #: moves of aliases that the page of a model shows
 MOVES = 50
+#: kinds of things in the lineage that no run made
+OF_NOBODY = ("code", "commit", "endpoint", "environment", "file")
 
 
 class ReadableLineage:
@@ -35,7 +41,9 @@ class ReadableLineage:
     @cached_property
     def models(self) -> list[ModelSummary]:
         """The models with a readable version, by name."""
-        return self._lineage.models(dags=self._dags) if self._lineage else []
+        found = self._lineage.models(dags=self._dags) if self._lineage else []
+        self._models.update((model.name, model) for model in found)
+        return found
 
     def model(self, name: str) -> ModelSummary:
         """Return one of the models.
@@ -56,16 +64,27 @@ class ReadableLineage:
                 raise UnknownModel(what, known=error.known, given=name) from None
         return self._lineage, self._models[name]
 
-    def versions(
-        self, model: str, *, page: int = 1, listed: int = LISTED, before: int | None = None
-    ) -> list[VersionSummary]:
-        """Return a page of the readable versions of a model, newest first, or those before a number.
+    def versions(self, model: str, *, listed: int = LISTED, before: int | None = None) -> list[VersionSummary]:
+        """Return the newest readable versions of a model, newest first, or the newest of those before a number.
 
         :raises UnknownModel: there is none that the user may read
         """
         lineage, found = self._open(model)
-        shown = lineage.versions(model, limit=listed * page, before=before, dags=found.dags)
-        return shown[listed * (page - 1) :]
+        return lineage.versions(model, limit=listed, before=before, dags=found.dags)
+
+    def newest(self, names: Sequence[str], *, each: int) -> dict[str, list[VersionSummary]]:
+        """Return so many of the newest readable versions of some models, newest first, by the model's name."""
+        if self._lineage is None:
+            return {}
+        dags = {dag for name in names for dag in self.model(name).dags}
+        return self._lineage.newest(names, each=each, dags=dags)
+
+    def params(self, model: str, numbers: Collection[int]) -> dict[int, dict[str, dict[str, Any]]]:
+        """Return the parameters of readable versions of a model, by number and stage.
+
+        :param numbers: of versions that were read, so that the user may
+        """
+        return self._open(model)[0].params(model, numbers)
 
     def before(self, model: str, number: int) -> int | None:
         """Return the readable version before another one; None: there is none, or not among the newest."""
@@ -100,11 +119,38 @@ class ReadableLineage:
         """Return how two readable versions of a model differ; raises as ``version`` does."""
         return difference(self.version(model, a), self.version(model, b))
 
-    def graphs(self, model: str, wanted: str) -> tuple[LineageGraph, LineageGraph]:
-        """Return what is upstream and downstream of a readable version; raises as ``version`` does."""
-        graph, number = self._open(model)[0].graph, self.version(model, wanted).summary.number
-        name = f"version:{model}@{number}"
-        return graph.upstream(name, dags=self._dags), graph.downstream(name, dags=self._dags)
+    def graphs(self, model: str, wanted: str, *, steps: int, most: int) -> tuple[LineageGraph, LineageGraph]:
+        """Return what is upstream and downstream of a readable version; raises as ``version`` does.
+
+        :param steps: how far to go
+        :param most: how many nodes each has at most
+        """
+        graph, number = self._open(model)[0].graph, self.number(model, wanted)
+        name, limits = f"version:{model}@{number}", {"steps": steps, "most": most}
+        return graph.upstream(name, dags=self._dags, **limits), graph.downstream(name, dags=self._dags, **limits)
+
+    def neighbours(self, node: str, *, direction: str, skip: int, most: int) -> LineageGraph:
+        """Return what is next to a node of a lineage graph, by its id, as far as the user may read it.
+
+        :raises UnknownVersion: there is no such node that the user may read
+        """
+        unknown = UnknownVersion(f"there is nothing in the lineage called '{node}' that you may read", given=node)
+        if self._lineage is None or ":" not in node:
+            raise unknown
+        graph, dags = self._lineage.graph, self._dags
+        try:
+            found = graph.neighbours(node, direction=direction, skip=skip, most=most, dags=dags)
+            if len(found.nodes) == len(found.roots) and node.partition(":")[0] in OF_NOBODY:
+                # An endpoint, a commit, …: whoever may read nothing that is next to it does not learn that it exists.
+                near = [graph.neighbours(node, direction=each, most=most, dags=dags) for each in ("up", "down")]
+                if all(len(each.nodes) == len(each.roots) for each in near):
+                    raise unknown
+        except UnknownVersion:
+            # Its message would list models that the user may not read.
+            raise unknown from None
+        if not found.roots:
+            raise unknown
+        return found
 
     def number_at(self, model: str, wanted: str, at: datetime | None) -> int:
         """Return the readable version that an alias points at, or that is the latest: now, or at a time.
@@ -117,9 +163,15 @@ class ReadableLineage:
             return self.version(model, wanted).summary.number
         return lineage.find_at(model, wanted, at, dags=found.dags)
 
-    def serving(self, *, at: datetime | None) -> list[ServingRecord]:
-        """Return which readable versions serve where, or served at a time."""
-        return self._lineage.serving(at=at, dags=self._dags) if self._lineage else []
+    def serving(self, *, at: datetime | None, after: str = "", most: int | None = None) -> list[ServingRecord]:
+        """Return which readable versions serve where, or served at a time.
+
+        :param after: only of endpoints whose names come after this one
+        :param most: of so many endpoints at most, by name
+        """
+        if self._lineage is None:
+            return []
+        return self._lineage.serving(at=at, dags=self._dags, after=after, most=most)
 
     def serving_by_model(self, names: Collection[str]) -> dict[str, list[ServingRecord]]:
         """Return which readable versions of some models serve where, by model."""
@@ -135,6 +187,25 @@ class ReadableLineage:
         """
         lineage, found = self._open(model)
         return lineage.alias_history(model, dags=found.dags, limit=MOVES)
+
+    def retrainings(self, model: str) -> list[RetrainRequest]:
+        """Return the newest requests to retrain a model because of a readable version, newest first.
+
+        :raises UnknownModel: there is none that the user may read
+        """
+        found = self._open(model)[0].monitoring.requests(model, limit=REQUESTS)
+        seen = self._readable_of(model, {each.version for each in found})
+        return [each for each in found if each.version in seen]
+
+    def monitored(self, model: str) -> Monitored:
+        """Return what the monitor found of a model's readable versions; raises as ``retrainings`` does."""
+        checks = self._open(model)[0].monitoring.checks(model, limit=CHECKS)
+        seen = self._readable_of(model, {each.version for each in checks})
+        shown = tuple(each for each in checks if each.version in seen)
+        return Monitored(checks=shown, requests=tuple(self.retrainings(model)))
+
+    def _readable_of(self, model: str, numbers: Collection[int]) -> set[int]:
+        return {number for number in numbers if self._is_readable(model, number)}
 
     def endpoint(self, name: str) -> EndpointView:
         """Return what a user may read of an endpoint.
@@ -155,13 +226,15 @@ class ReadableLineage:
         """
         assert self._lineage is not None
         model = view.model
-        environments = environments_by_endpoint(self._lineage.spec(model, self.model(model).latest), model)
+        spec = self._lineage.spec(model, self.model(model).latest)
+        environments = environments_by_endpoint(spec, model)
         if view.name not in environments:
             return {}
-        _, before = self._lineage.served_before(view.name)
-        if before is not None and not self._is_readable(model, before):
-            before = None
-        return view.actions(before=before, environment=environments[view.name])
+        served = self._lineage.served_before(view.name)
+        current, before = (each if each and self._is_readable(model, each) else None for each in served)
+        section = spec.get("rollout")
+        when_busy = str(section.get("when_busy") or "wait") if isinstance(section, Mapping) else "wait"
+        return view.actions(current=current, before=before, environment=environments[view.name], when_busy=when_busy)
 
     def _is_readable(self, model: str, number: int) -> bool:
         lineage, found = self._open(model)

@@ -7,7 +7,8 @@ from typing import Any
 
 from modelway.lineage.records.readable import digest_text
 from modelway.lineage.records.values import plain
-from modelway.lineage.records.version import MetricSeries, VersionDetail
+from modelway.lineage.records.version import MetricSeries, VersionDetail, VersionSummary
+from modelway.ui.charts.parallel import Line, differing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,32 @@ def columns(details: Sequence[VersionDetail]) -> Columns:
         facts=tuple(Row(name=name, values=tuple(map(of, details))) for name, of in _FACTS.items()),
         series=_series(details),
     )
+
+
+def version_lines(
+    several: Sequence[tuple[VersionSummary, Mapping[str, Mapping[str, Any]]]], *, at: str
+) -> tuple[list[Line], list[str]]:
+    """Return each version as a line across what differs, and the axes: parameters first, then metrics.
+
+    :param several: versions with their parameters by stage
+    :param at: the path of the model's page
+    """
+    params = [Line(name="", values=_plain_values(_flat(values))) for _, values in several]
+    metrics = [Line(name="", values=_plain_values(summary.metrics)) for summary, _ in several]
+    lines = [
+        Line(
+            name=f"v{summary.number}",
+            values={**of_params.values, **of_metrics.values},
+            note=", ".join(summary.aliases),
+            href=f"{at}/versions/{summary.number}",
+        )
+        for (summary, _), of_params, of_metrics in zip(several, params, metrics, strict=True)
+    ]
+    return lines, list(dict.fromkeys([*differing(params), *differing(metrics)]))
+
+
+def _plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if not isinstance(value, Mapping)}
 
 
 def _rows(several: Sequence[Mapping[str, Any]]) -> tuple[Row, ...]:

@@ -284,7 +284,7 @@ class DockerBackend:
                     generations.write(copy / "copied.json", {"container": inspected["Id"]})
         return copy
 
-    def discard(self, *, model: str, run: str) -> int:
+    def discard(self, *, model: str, run: str, storage: Mapping[str, Any] | None = None) -> int:
         """Remove the containers and volumes of a run's jobs that are over, and copies of them; see ``RunFolders``."""
         own, by_volume = known_deployment(self.home), dict[str, list[_Attempt | None]]()
         for one in self.engine.containers({**run_labels(run=run), f"{GROUP}/model": model}):

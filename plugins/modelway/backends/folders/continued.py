@@ -1,12 +1,13 @@
-"""Which attempt of a job a submit continues: the last one that this side started, if it still serves the request."""
+"""Which attempt of a job a submit continues, if the last one still serves the request, or the folder of a new one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from modelway.backends.base import Job, JobState, JobStatus
 from modelway.backends.folders import generations
 from modelway.backends.folders.exit_status import exits_of
+from modelway.backends.folders.runner import runner_folder
 from modelway.backends.folders.stored import SUBMITTED
 from modelway.errors import SubmitFailed
 from modelway.failures import FailureKind
@@ -63,3 +64,29 @@ def continued(
         return last
     cancel(last)
     return None
+
+
+def new_attempt(
+    last: Path | None,
+    generation: Path,
+    *,
+    job: Job,
+    contract: Mapping[str, Any],
+    root: Path,
+    owner: int | None = None,
+    shared: bool = False,
+) -> Path:
+    """Put what the job needs into its folder, and make the folder of the attempt after the last one.
+
+    :param root: of the storage, with the folder of all jobs
+    :param owner: the user that the job runs as, where this process may set owners
+    :param shared: the job cannot write to its inputs: they need not be copies of the stored files
+    """
+    runner = runner_folder(root / "jobs", job)
+    generations.prepare(generation, job=job, contract=contract, runner=runner, owner=owner, shared=shared)
+    attempt = generation / f"try-{generations.number(last) + 1 if last else 1}"
+    if attempt.is_symlink():
+        # Left by the job: what is recorded here, and whose owner is set, must not be another job's.
+        attempt.unlink()
+    attempt.mkdir(exist_ok=True)
+    return attempt

@@ -27,7 +27,7 @@ from modelway.job.left_files import document_below, write_below
 
 RECORD = "result.json"
 #: what is put into a job's folder before it begins
-_OWN_FOLDERS = ("code", "runner", "inputs", "output")
+OWN_FOLDERS = ("code", "runner", "inputs", "output")
 _NUMBERED = re.compile(r"(g|try-)\d{1,9}")
 
 
@@ -93,7 +93,7 @@ def prepare(
     """
     store = ArtifactStore("")
     folder.mkdir(parents=True, exist_ok=True)
-    for name in _OWN_FOLDERS:
+    for name in OWN_FOLDERS:
         # An earlier attempt may have left a link in the place of one: what is written must not follow it.
         if (folder / name).is_symlink() or not (folder / name).is_dir():
             (folder / name).unlink(missing_ok=True)
@@ -106,18 +106,27 @@ def prepare(
     for name, artifact in job.inputs.items():
         (folder / "inputs" / name).unlink(missing_ok=True)
         store.fetch(artifact, to=folder / "inputs" / name, shared=shared)
-    (folder / "output").mkdir(exist_ok=True)
+    for name in ("inputs", "output"):
+        (folder / name).mkdir(exist_ok=True)
     if owner is not None:
         set_owner(folder, owner)
 
 
-def discard(run: Path, *, status: Callable[[Path], JobStatus], before: float | None = None) -> int:
+def discard(
+    run: Path,
+    *,
+    status: Callable[[Path], JobStatus],
+    before: float | None = None,
+    remove: Callable[[Path], int] | None = None,
+) -> int:
     """Remove code, inputs and output of the jobs of a run that are over; return how many bytes became free.
 
     :param run: the folder of the run's jobs
     :param status: returns the status of an attempt
     :param before: only of those that ended before this time, in seconds since the epoch; default: all
+    :param remove: removes them from a generation's folder; default: ``discard_parts``
     """
+    remove = remove or discard_parts
     freed = 0
     for job in run.iterdir() if run.is_dir() else ():
         if job.is_symlink() or not job.is_dir():
@@ -130,14 +139,14 @@ def discard(run: Path, *, status: Callable[[Path], JobStatus], before: float | N
                 # An attempt's folder changes last by its exit report, its generation's when the attempt begins.
                 if before is not None and max(each.stat().st_mtime for each in (folder, *attempts)) >= before:
                     continue
-                freed += discard_parts(folder)
+                freed += remove(folder)
     return freed
 
 
 def discard_parts(folder: Path) -> int:
     """Remove code, inputs and output from a generation's folder, or a copy; return how many bytes became free."""
     # A worker that was killed while it wrote an archive has left it.
-    return sum(map(_remove_part, [*(folder / name for name in _OWN_FOLDERS), *folder.glob(f"{ARCHIVES}*")]))
+    return sum(map(_remove_part, [*(folder / name for name in OWN_FOLDERS), *folder.glob(f"{ARCHIVES}*")]))
 
 
 def _remove_part(place: Path) -> int:
@@ -151,12 +160,14 @@ def _remove_part(place: Path) -> int:
 
 
 def set_owner(folder: Path, owner: int) -> None:
-    """Make a user the owner of a folder and all that is in it, where this process may."""
+    """Make a user the owner of a folder and all that is in it, where this process may; files of the store stay."""
     if os.geteuid() != 0:
         return
     for path in (folder, *folder.rglob("*")):
         with contextlib.suppress(FileNotFoundError):
-            os.chown(path, owner, owner, follow_symlinks=False)
+            found = path.lstat()
+            if stat.S_ISDIR(found.st_mode) or found.st_nlink == 1:
+                os.chown(path, owner, owner, follow_symlinks=False)
 
 
 def cancelled(attempt: Path) -> bool:

@@ -174,11 +174,17 @@ def translate_errors(uri: str, *, submitted: bool = False) -> Iterator[None]:
     except (SubmitFailed, CapabilityMissing):
         raise
     except Exception as error:
-        denied, missing = isinstance(error, PermissionError), isinstance(error, FileNotFoundError)
+        # gcsfs has no PermissionError.
+        denied = isinstance(error, PermissionError) or str(error).startswith("Forbidden:")
+        missing = isinstance(error, FileNotFoundError)
         kind = FailureKind.FORBIDDEN if denied else FailureKind.REFUSED if missing else FailureKind.UNREACHABLE
         kind = FailureKind.UNREACHABLE if submitted else kind
+        what = "refuses this worker" if denied else "does not answer"
         do = "Check that the bucket is there, and the worker's credentials for it (such as AWS_ACCESS_KEY_ID)"
-        raise SubmitFailed(f"the storage {uri} does not answer: {error}", kind=kind, do=do) from error
+        if denied and uri.startswith("gs:"):
+            do = "Grant the worker's account roles/storage.objectUser on the bucket; roles of a project do not reach "
+            do += "the buckets of another one"
+        raise SubmitFailed(f"the storage {uri} {what}: {' '.join(str(error).split())}", kind=kind, do=do) from error
 
 
 def _open(uri: str, options: dict[str, Any] | None) -> tuple[Any, str]:

@@ -82,6 +82,23 @@ class StoredFolders:
                 _remove_others(folder / name, "try-*", attempts)
         _remove_others(folder, "g*", known)
 
+    def pull_run(self, run: Path) -> None:
+        """Update the local lists of all jobs of a run on an object store; see ``pull_job``."""
+        uri = self.place(run)
+        with object_store.translate_errors(uri):
+            jobs = object_store.folders_in(uri=uri)
+        for name in jobs:
+            self.pull_job(run / name)
+
+    def discard_parts(self, generation: Path) -> int:
+        """Remove code, inputs and output from a generation's folder, and from the object store that has it."""
+        if self.is_copy(generation):
+            uri = self.place(generation)
+            with object_store.translate_errors(uri):
+                for name in (*generations.OWN_FOLDERS, object_store.PREPARED):
+                    object_store.remove(uri=f"{uri}/{name}")
+        return generations.discard_parts(generation)
+
     def pull(self, attempt: Path, *, nodes: int = 1) -> None:
         """Fetch what other processes have recorded about an attempt, and how its nodes ended."""
         if self.is_copy(attempt):

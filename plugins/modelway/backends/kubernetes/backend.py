@@ -17,11 +17,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from modelway import names
 from modelway.backends.base import Handle, Job, JobState, JobStatus, Options
 from modelway.backends.folders import generations
-from modelway.backends.folders.continued import continued, last_attempt
+from modelway.backends.folders.continued import continued, last_attempt, new_attempt
 from modelway.backends.folders.merged_log import read_merged
-from modelway.backends.folders.runner import runner_folder
 from modelway.backends.folders.stored import GENERATION, SUBMITTED
 from modelway.backends.kubernetes.attempts import AttemptRecord, handle_of
 from modelway.backends.kubernetes.folders import Folders
@@ -30,7 +30,7 @@ from modelway.backends.kubernetes.launchers import WORK, custom_kind
 from modelway.backends.kubernetes.member import MEMBER
 from modelway.backends.kubernetes.objects import Object, Objects, handle_of_object, token_of
 from modelway.backends.kubernetes.pods import has_started, is_alive, is_on_node, may_run, name_of
-from modelway.backends.kubernetes.request import KubernetesRequest, request_of
+from modelway.backends.kubernetes.request import KubernetesRequest, request_of, storage_root
 from modelway.backends.kubernetes.status import is_active
 from modelway.errors import CapabilityMissing, NotWritable, SubmitFailed
 from modelway.job.left_files import write_below
@@ -119,18 +119,13 @@ class KubernetesBackend:
         )
 
     def _prepare(self, request: KubernetesRequest, generation: Path, last: Path | None) -> Path:
-        """Put what the job needs into its folder, and create a new attempt."""
-        number = generations.number(last) + 1 if last else 1
-        runner = runner_folder(Path(request.root) / "jobs", request.job)
-        generations.prepare(generation, job=request.job, contract=request.contract, runner=runner, owner=request.run_as)
-        attempt = generation / f"try-{number}"
-        if attempt.is_symlink():
-            # Left by the job: the folder whose owner is set below must not be another job's.
-            attempt.unlink()
-        attempt.mkdir(exist_ok=True)
+        """Put what the job needs into its folder, and record a new attempt."""
+        job, root, owner = request.job, Path(request.root), request.run_as
+        # Pods have the inputs on a read-only mount; in an object store's copy they are sent on from here.
+        attempt = new_attempt(last, generation, job=job, contract=request.contract, root=root, owner=owner, shared=True)
         platform = request.options.platform
         AttemptRecord(
-            name=request.job.name(number),
+            name=job.name(generations.number(attempt)),
             namespace=platform.get("namespace", "default"),
             nodes=request.options.nodes,
             launcher=platform.get("launcher", "job"),
@@ -253,6 +248,23 @@ class KubernetesBackend:
         :raises SubmitFailed: the object store does not answer
         """
         return self._folders.fetch(self._folders.here(handle.place))
+
+    def discard(self, *, model: str, run: str, storage: Mapping[str, Any] | None = None) -> int:
+        """Remove code, inputs and output of a run's jobs that are over; see ``RunFolders``.
+
+        The jobs' folders are looked for where ``storage`` says; without it nothing is known of them.
+        """
+        if not storage:
+            return 0
+        root, uri = storage_root(storage, folders=self._folders)
+        place = Path("jobs") / names.slug(model) / names.slug(run)
+        if uri:
+            self._folders.pull_run(Path(root) / place)
+        return generations.discard(
+            Path(root) / place,
+            status=lambda attempt: self._reader.status(attempt, now=True),
+            remove=self._folders.discard_parts,
+        )
 
     def unfinished(self, *, run: str) -> list[Handle]:
         """Return the jobs of a run that are not over; see the port.

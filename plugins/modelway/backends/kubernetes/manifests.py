@@ -278,7 +278,7 @@ def _resources(options: Options) -> Manifest:
 def _volumes(one: Attempt) -> tuple[list[Manifest], list[Manifest]]:
     platform, storage = one.options.platform, one.options.storage or {}
     volumes: list[Manifest] = [{"name": "storage", **storage_source(storage)}, {"name": "tmp", "emptyDir": {}}]
-    mounts: list[Manifest] = [_storage_mount(one, storage), {"name": "tmp", "mountPath": "/tmp"}]
+    mounts: list[Manifest] = [*_storage_mounts(one, storage), {"name": "tmp", "mountPath": "/tmp"}]
     if size := platform.get("shared_memory_bytes"):
         volumes.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(size)}})
         mounts.append({"name": "shm", "mountPath": "/dev/shm"})
@@ -295,16 +295,19 @@ def _volumes(one: Attempt) -> tuple[list[Manifest], list[Manifest]]:
     return volumes, mounts
 
 
-def _storage_mount(one: Attempt, storage: Mapping[str, Any]) -> Manifest:
-    """Return the mount of the job's own folder, not of the whole storage: it must not see other jobs' folders.
+def _storage_mounts(one: Attempt, storage: Mapping[str, Any]) -> list[Manifest]:
+    """Return the mounts of the job's own folder, not of the whole storage: it must not see other jobs' folders.
 
-    The worker has made the folder before the pod is created, so that the kubelet does not make one of root's.
+    The worker has made the folders before the pod is created, so that the kubelet does not make one of root's. Inputs
+    are read-only: they may be files of the artifact store.
     """
     root = storage.get("path", "/modelway")
     if one.uri:
-        return {"name": "storage", "mountPath": root}
+        return [{"name": "storage", "mountPath": root}]
     inside = PurePosixPath(one.folder).relative_to(root)
-    return {"name": "storage", "mountPath": one.folder, "subPath": str(inside)}
+    own = {"name": "storage", "mountPath": one.folder, "subPath": str(inside)}
+    inputs = {"name": "storage", "mountPath": f"{one.folder}/inputs", "subPath": f"{inside}/inputs", "readOnly": True}
+    return [own, inputs]
 
 
 def _files(source: Mapping[str, Any]) -> Manifest:

@@ -14,6 +14,9 @@ from modelway.backends.kubernetes.manifests import SUSPEND_SINCE, Attempt, manif
 from modelway.errors import CapabilityMissing
 from modelway.platforms.kubernetes.api import Manifest
 
+#: where a container sees the storage, unless a spec says it
+_PATH = "/modelway"
+
 
 @dataclass(frozen=True, kw_only=True)
 class KubernetesRequest:
@@ -71,26 +74,33 @@ def request_of(
             "the backend 'kubernetes' needs a place for the jobs' folders",
             do="Add the section storage to the spec: a node's folder, nfs, a claim, or an object store's uri",
         )
-    uri = storage["uri"].rstrip("/") if storage.get("uri") else None
+    root, uri = storage_root(storage, folders=folders)
     if uri and options.nodes > 1:
         raise CapabilityMissing(
             f"{options.nodes} nodes requested, a folder on an object store (storage.uri) serves one",
             do="Use a claim or nfs as storage, or set nodes to 1 (processes_per_node may be more)",
         )
     _refuse_queue(options, version())
-    path = storage.get("path", "/modelway")
-    root = storage.get("worker_path") or (storage["node"]["path"] if storage.get("node") else path)
     own = os.geteuid() or 1000
     return KubernetesRequest(
         job=job,
-        options=replace(options, storage={**storage, "path": path}),
+        options=replace(options, storage={**storage, "path": storage.get("path", _PATH)}),
         contract=job.contract(),
         image=image_of(options),
         run_as=options.platform.get("run_as") or own,
-        root=str(folders.here(uri)) if uri else root,
+        root=root,
         uri=uri,
         version=version(),
     )
+
+
+def storage_root(storage: Mapping[str, Any], *, folders: Folders) -> tuple[str, str | None]:
+    """Return where this process sees the storage of a spec, or its copy of an object store, and that store's URI."""
+    if storage.get("uri"):
+        uri = str(storage["uri"]).rstrip("/")
+        return str(folders.here(uri)), uri
+    node = storage.get("node") or {}
+    return str(storage.get("worker_path") or node.get("path") or storage.get("path", _PATH)), None
 
 
 def _refuse_queue(options: Options, version: tuple[int, int]) -> None:

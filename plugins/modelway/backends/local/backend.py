@@ -176,7 +176,7 @@ class LocalBackend:
         """Return the contract's folder; see the port."""
         return Path(handle.place)
 
-    def discard(self, *, model: str, run: str) -> int:
+    def discard(self, *, model: str, run: str, storage: Mapping[str, Any] | None = None) -> int:
         """Remove code, inputs and output of a run's jobs that are over; see ``JobFolders``."""
         return generations.discard(self.home / "jobs" / names.slug(model) / names.slug(run), status=_status)
 

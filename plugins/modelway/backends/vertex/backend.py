@@ -17,9 +17,8 @@ from typing import Any
 
 from modelway.backends.base import Handle, Job, JobStatus, Options
 from modelway.backends.folders import generations
-from modelway.backends.folders.continued import continued, last_attempt
+from modelway.backends.folders.continued import continued, last_attempt, new_attempt
 from modelway.backends.folders.merged_log import read_merged
-from modelway.backends.folders.runner import runner_folder
 from modelway.backends.folders.stored import GENERATION, SUBMITTED, StoredFolders
 from modelway.backends.vertex.attempts import (
     AttemptRecord,
@@ -148,14 +147,11 @@ class VertexBackend:
         )
 
     def _prepare(self, request: VertexRequest, place: Place, generation: Path, last: Path | None) -> Path:
-        """Put what the job needs into its folder, and create a new attempt."""
-        number = generations.number(last) + 1 if last else 1
-        runner = runner_folder(Path(request.root) / "jobs", request.job)
-        generations.prepare(generation, job=request.job, contract=request.contract, runner=runner)
-        attempt = generation / f"try-{number}"
-        attempt.mkdir(exist_ok=True)
+        """Put what the job needs into its folder, and record a new attempt."""
+        job, root = request.job, Path(request.root)
+        attempt = new_attempt(last, generation, job=job, contract=request.contract, root=root)
         AttemptRecord(
-            name=request.job.name(number),
+            name=job.name(generations.number(attempt)),
             project=place.project,
             region=place.region,
             nodes=request.options.nodes,

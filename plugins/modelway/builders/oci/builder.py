@@ -5,6 +5,7 @@ on the way. The same files, name, annotations and base give the same digest on a
 """
 
 import hashlib
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,12 +19,13 @@ from modelway.builders.oci.layer_tar import LayerTar
 from modelway.builders.oci.modelpack import modelpack_documents
 from modelway.builders.oci.pushing import push_documents
 from modelway.builders.oci.settings import OciSettings
-from modelway.errors import ImageInvalid, NotWritable
+from modelway.errors import DigestMismatch, ImageInvalid, NotWritable
 from modelway.oci.blobs import Blob
 from modelway.oci.layout import OciLayout
 from modelway.oci.manifest import LAYER_TAR, Descriptor, check_tag, parse_repository
 from modelway.oci.summary import PATH
 
+_log = logging.getLogger(__name__)
 #: layers that are read and hashed at a time
 _READERS = 2
 
@@ -82,11 +84,14 @@ def _ordered(layers: Sequence[Layer], patterns: Sequence[str]) -> list[Layer]:
     return sorted(layers, key=place)
 
 
-def _hash_layers(tars: Sequence[LayerTar], known: KnownLayers) -> list[Descriptor]:
-    """Return the descriptors of the layers; of those that are not known, all files are read and checked."""
+def _hash_layers(tars: Sequence[LayerTar], known: KnownLayers, *, given: bool = True) -> list[Descriptor]:
+    """Return the descriptors of the layers; of those that are not known, all files are read and checked.
+
+    :param given: trust the digests that were computed before
+    """
 
     def descriptor(tar: LayerTar) -> Descriptor:
-        digest = known.find(tar.identity, size=tar.size)
+        digest = known.find(tar.identity, size=tar.size) or (tar.given_digest if given else None)
         if digest is None:
             hasher = hashlib.sha256()
             for piece in tar.checked_pieces():
@@ -104,12 +109,22 @@ def _write_layers(tars: Sequence[LayerTar], known: KnownLayers, layout: OciLayou
     layout.create()
     own = []
     for tar in tars:
-        digest = known.find(tar.identity, size=tar.size)
+        digest = known.find(tar.identity, size=tar.size) or tar.given_digest
         if digest is None or not layout.holds(digest=digest, size=tar.size):
-            digest = layout.write_blob(tar.checked_pieces(), media_type=LAYER_TAR).digest
+            digest = _written(tar, digest, layout)
             known.add(tar.identity, digest=digest, size=tar.size)
         own.append(_descriptor(tar, digest))
     return own
+
+
+def _written(tar: LayerTar, digest: str | None, layout: OciLayout) -> str:
+    """Write a layer and return its digest: it is compared with a known one, else each file with its own."""
+    if digest is not None:
+        try:
+            return layout.write_blob(tar.pieces(), media_type=LAYER_TAR, expected=digest).digest
+        except DigestMismatch:
+            _log.warning("A layer is not %s: its files are compared, and it is written again.", digest)
+    return layout.write_blob(tar.checked_pieces(), media_type=LAYER_TAR).digest
 
 
 def _descriptor(tar: LayerTar, digest: str) -> Descriptor:
@@ -118,7 +133,9 @@ def _descriptor(tar: LayerTar, digest: str) -> Descriptor:
 
 
 def _blobs(tars: Sequence[LayerTar], own: Sequence[Descriptor]) -> Iterable[Blob]:
-    return (Blob(descriptor=layer, pieces=tar.pieces) for tar, layer in zip(tars, own, strict=True))
+    return (
+        Blob(descriptor=layer, pieces=tar.pieces, parts=tar.local_parts()) for tar, layer in zip(tars, own, strict=True)
+    )
 
 
 def _write_rest(layout: OciLayout, documents: BuiltDocuments, below: Base | None, options: BuildOptions) -> None:
@@ -142,7 +159,8 @@ def _found_changes(tars: Sequence[LayerTar], own: Sequence[Descriptor], known: K
         for tar in tars:
             tar.check()
             known.remove(tar.identity)
-        if list(own) == _hash_layers(tars, known):
+        # What is recorded now is found before what was given.
+        if list(own) == _hash_layers(tars, known, given=False):
             raise
         what = "the recorded digest of a layer was wrong, and is removed"
         raise ImageInvalid(what, do="Build the image again") from error

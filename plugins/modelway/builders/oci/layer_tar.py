@@ -1,16 +1,13 @@
-"""A layer as the tar archive that it is in an image: the same bytes for the same files, on any machine.
-
-Entries are sorted, folders before what is in them; owner 0, modes 0644 and 0755, times 1970-01-01.
-"""
+"""A layer as the tar archive that it is in an image, read from its files as often as it is needed."""
 
 import hashlib
-import tarfile
 from collections.abc import Iterator
-from pathlib import PurePosixPath
+from pathlib import Path
 
 from modelway.builders.base import Layer, LayerFile
-from modelway.errors import DigestMismatch, ImageInvalid
-from modelway.oci.blobs import Piece, read_part
+from modelway.builders.layer_parts import layer_parts, sorted_files
+from modelway.errors import DigestMismatch
+from modelway.oci.blobs import FilePart, Piece, read_part
 
 _FREEZE = "Run the freeze stage again, and let nothing write to its files"
 
@@ -23,8 +20,10 @@ class LayerTar:
 
         :raises ImageInvalid: a path cannot be in an image, is there twice, or is a file and a folder
         """
-        self._files = _sorted_files(layer)
-        self._parts = tuple(_parts(self._files))
+        self.given_digest = layer.digest
+        """As it was computed before, such as at freezing; None where it was not."""
+        self._files = sorted_files(layer)
+        self._parts = tuple(layer_parts(self._files))
         self.size = sum(len(part) if isinstance(part, bytes) else part.size for part in self._parts)
         identity = hashlib.sha256()
         for part in self._parts:
@@ -47,6 +46,18 @@ class LayerTar:
                 yield part
             else:
                 yield from _read(part)
+
+    def local_parts(self) -> tuple[bytes | FilePart, ...] | None:
+        """Return what the archive is made of, to be sent from files of this machine; None where one is elsewhere."""
+        parts: list[bytes | FilePart] = []
+        for part in self._parts:
+            if isinstance(part, bytes):
+                parts.append(part)
+            elif isinstance(part.source, Path):
+                parts.append(FilePart(path=part.source, offset=part.offset, size=part.size))
+            else:
+                return None
+        return tuple(parts)
 
     def checked_pieces(self) -> Iterator[Piece]:
         """Yield the archive's bytes and compare each file's with its digest.
@@ -89,43 +100,3 @@ def _read(file: LayerFile) -> Iterator[memoryview]:
 def _mismatch(file: LayerFile, what: str) -> DigestMismatch:
     where = str(file.source) if not file.offset else f"{file.source}, {file.path_in_image}"
     return DigestMismatch(what, where=where, do=_FREEZE)
-
-
-def _sorted_files(layer: Layer) -> dict[str, LayerFile]:
-    """Return the files of a layer by their names in the archive, sorted.
-
-    :raises ImageInvalid: a path cannot be in an image, is there twice, or is a file and a folder
-    """
-    files: dict[str, LayerFile] = {}
-    for file in layer.files:
-        path = PurePosixPath(file.path_in_image.lstrip("/"))
-        bad = not path.parts or ".." in path.parts or "\0" in file.path_in_image or path.name.startswith(".wh.")
-        if bad or str(path) in files:
-            what = "cannot be in an image" if bad else "is there twice in one layer"
-            raise ImageInvalid(f"the path {file.path_in_image!r} {what}", where=str(file.source))
-        files[str(path)] = file
-    for name in files:
-        for folder in PurePosixPath(name).parents:
-            if str(folder) in files:
-                raise ImageInvalid(f"the path '/{folder}' is a file and a folder", where=str(files[name].source))
-    return dict(sorted(files.items(), key=lambda item: PurePosixPath(item[0]).parts))
-
-
-def _parts(files: dict[str, LayerFile]) -> Iterator[bytes | LayerFile]:
-    """Yield headers, files and padding: PAX as Python writes it, which is USTAR unless a name or size needs more."""
-    folders: set[str] = set()
-    for name, file in files.items():
-        for folder in reversed(PurePosixPath(name).parents[:-1]):
-            if str(folder) not in folders:
-                folders.add(str(folder))
-                yield _header(f"{folder}/", mode=0o755, size=0, kind=tarfile.DIRTYPE)
-        yield _header(name, mode=0o644, size=file.size, kind=tarfile.REGTYPE)
-        yield file
-        yield bytes(-file.size % tarfile.BLOCKSIZE)
-    yield bytes(2 * tarfile.BLOCKSIZE)
-
-
-def _header(name: str, *, mode: int, size: int, kind: bytes) -> bytes:
-    entry = tarfile.TarInfo(name)
-    entry.mode, entry.size, entry.type = mode, size, kind
-    return entry.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")

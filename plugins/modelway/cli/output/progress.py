@@ -31,15 +31,27 @@ FINISHED = ("success", "failed", "upstream_failed", "skipped")
 
 def task_order(spec: "ModelSpec") -> list[str]:
     """Return the ids of the tasks of a model's DAG, in the order in which they run."""
-    divide = [] if spec.evaluation().per_job == 1 else ["evaluate.divide"]
+    divide = [] if spec.evaluation().per_job == 1 and spec.search is None else ["evaluate.divide"]
     return [
         "package",
         "plan",
-        *(f"train.{stage.name}" for stage in spec.stages()),
+        *_training(spec),
         *(*divide, "evaluate.checkpoint", "evaluate.select"),
         *("freeze.freeze", "freeze.verify", "freeze.register"),
         *("serve.build_image", "serve.deploy", "serve.promote"),
     ]
+
+
+def _training(spec: "ModelSpec") -> list[str]:
+    names = [stage.name for stage in spec.stages()]
+    if spec.search is None:
+        return [f"train.{name}" for name in names]
+    found = []
+    for name in names:
+        found += [f"train.candidates_{name}", f"train.{name}"]
+        if spec.search.method == "halving" and name != names[-1]:
+            found += [f"train.divide_{name}", f"train.evaluate_{name}"]
+    return found
 
 
 class Run(Protocol):

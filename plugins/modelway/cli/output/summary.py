@@ -72,7 +72,21 @@ def _selected(xcom: Xcom) -> list[tuple[str, str]]:
     metrics = ", ".join(
         f"{name} {number_text(value, none='not finite')}" for name, value in selected["metrics"].items()
     )
-    return [("checkpoint", f"{selected['checkpoint']['id']} ({selected['rule']})"), ("metrics", metrics)]
+    rows = [("checkpoint", f"{selected['checkpoint']['id']} ({selected['rule']})"), ("metrics", metrics)]
+    if sweep := xcom("evaluate.select", "sweep"):
+        rows.append(("candidates", _candidates(sweep)))
+    return rows
+
+
+def _candidates(sweep: Mapping[str, Any]) -> str:
+    """Return what became of the candidates of a sweep."""
+    states = [each["state"] for each in sweep["candidates"] if each["state"] != "selected"]
+    others = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    chosen = next(each["params"] for each in sweep["candidates"] if each["id"] == sweep["selected"])
+    values = " ".join(
+        f"{name}={number_text(value) if isinstance(value, float) else value}" for name, value in chosen.items()
+    )
+    return f"{sweep['selected']} of {len(sweep['candidates'])} ({values})" + (f"; {others}" if others else "")
 
 
 def _verified(xcom: Xcom) -> list[tuple[str, str]]:

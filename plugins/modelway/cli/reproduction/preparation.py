@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from modelway.errors import DigestMismatch, ModelwayError
 
 if TYPE_CHECKING:
     from modelway.hooks.settings import Settings
-    from modelway.lineage.records.version import RunRecord, VersionDetail, VersionRecord
+    from modelway.lineage.records.version import CandidateRecord, RunRecord, VersionDetail, VersionRecord
 
 _DO_NOTHING = "A version can be run again only from a whole record"
 
@@ -56,6 +56,8 @@ def prepare(detail: "VersionDetail", base: "VersionDetail | None", *, settings: 
     for name, data in declared_data(run, declared=declared).items():
         # The templates were filled in for the run.
         declared[name] |= {"uri": data.uri, "version": data.version}
+    if run.candidates:
+        spec["search"] = search_of_selected(spec, run.candidates)
     _fetch_code(detail, settings=settings, to=home / "models" / model)
     (home / "models" / model / "model.yaml").write_text(json.dumps(spec, indent=1, ensure_ascii=False))
     url = f"sqlite:///{home / 'lineage.db'}"
@@ -82,6 +84,18 @@ def prepare(detail: "VersionDetail", base: "VersionDetail | None", *, settings: 
         unchecked=unchecked,
         lacking=lacking,
     )
+
+
+def search_of_selected(spec: Mapping[str, Any], candidates: "Sequence[CandidateRecord]") -> dict[str, Any]:
+    """Return a search whose only candidate is the one that was selected; its training may end early as it did.
+
+    :raises ModelwayError: the record names none
+    """
+    selected = next((each for each in candidates if each.state == "selected"), None)
+    if selected is None:
+        raise ModelwayError("the record names no selected candidate", do=_DO_NOTHING)
+    values = {name: {"values": [value]} for name, value in selected.params.items()}
+    return {"method": "grid", "params": values, "stop": (spec.get("search") or {}).get("stop")}
 
 
 def _fetch_code(detail: "VersionDetail", *, settings: "Settings", to: Path) -> None:

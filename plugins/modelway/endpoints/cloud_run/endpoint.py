@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from modelway.endpoints.base import Change, EndpointSpec, EndpointStatus, Login, Predictor, PredictorMetrics
 from modelway.endpoints.checking import check_spec, check_weights, read_platform
-from modelway.endpoints.cloud_run import steps
+from modelway.endpoints.cloud_run import settling, steps
 from modelway.endpoints.cloud_run.counts import Counts
 from modelway.endpoints.cloud_run.member import MEMBER
 from modelway.endpoints.cloud_run.observed import Seen, has_failed
@@ -20,7 +20,7 @@ from modelway.endpoints.cloud_run.rules import check_own
 from modelway.endpoints.cloud_run.section import CloudRunSection
 from modelway.endpoints.cloud_run.template import Desired, Object, target
 from modelway.endpoints.google.refusals import translated
-from modelway.endpoints.google.steps import Done, Outdated, Patch, Wait
+from modelway.endpoints.google.steps import CONFLICTS, Done, Outdated, Patch, Wait, applied
 from modelway.endpoints.released_images import ReleasedImages
 from modelway.endpoints.whole_percents import whole_percents
 from modelway.errors import EndpointNotReady, ModelwayError, UnknownEndpoint
@@ -31,10 +31,6 @@ from modelway.platforms.google.rest import GoogleApi
 
 #: of one predictor, each of which failed before a change began
 _MOST_ATTEMPTS = 20
-#: seconds that a change of the split, a stop or a removal may take
-_SETTLED_SECONDS = 120.0
-#: how often a change is made anew because somebody else's came in between
-_CONFLICTS = 10
 
 
 def open_endpoint(
@@ -79,28 +75,22 @@ class CloudRunEndpoint:
 
     def apply(self, spec: EndpointSpec) -> EndpointStatus:
         """Bring the endpoint to the state of ``spec``."""
-        found = self.advance(spec)
-        while isinstance(found, Change):
-            time.sleep(self.poll_seconds)
-            found = self.advance(spec, found)
-        return found
+        return applied(self, spec)
 
     def advance(self, spec: EndpointSpec, change: Change | None = None) -> EndpointStatus | Change:
         """Do what can be done now for the endpoint to become what ``spec`` says."""
         desired, patience = self._desired(spec)
         place = self._at(desired.own)
         memory = steps.Memory(**copy.deepcopy(dict(change.memory))) if change is not None else None
-        for _ in range(_CONFLICTS):
+        for _ in range(CONFLICTS):
             names, seen, memory = self._look(desired, place, memory)
             step = steps.next_step(desired, seen, names, memory, patience=patience)
             if isinstance(step, Done):
                 return self._status(place, spec.name)
-            if isinstance(step, Wait):
-                return Change(waits_for=step.what, memory=memory.plain())
-            if isinstance(step, Outdated):
-                return Change(waits_for="the split to be computed anew", memory=memory.plain(), is_outdated=True)
+            if isinstance(step, Wait | Outdated):
+                return memory.change(step)
             if isinstance(step, steps.Fail):
-                self._undo(place, seen, step)
+                settling.undo(place, seen, step)
                 raise step.error
             self._do(place, spec.name, seen, step)
         raise _conflict(spec.name)
@@ -164,25 +154,13 @@ class CloudRunEndpoint:
                 raise translated(error, name) from error
             self._pause()
 
-    def _undo(self, place: Place, seen: Seen | None, failed: steps.Fail) -> None:
-        """Leave what served before as it was; of a service that never served nothing is left."""
-        if seen is None:
-            return
-        try:
-            if failed.remove:
-                place.delete(seen.name)
-            elif failed.restore:
-                place.patch(seen, {"traffic": failed.restore}, ("traffic",))
-        except GoogleError:
-            # What failed first is what matters; the next change finds what is left.
-            return
-
     def names(self) -> tuple[str, ...]:
         """Return the names of the endpoints of this Airflow in the project and region."""
         own = known_deployment(self.root.parent)
         if self.place is None or own is None:
             return ()
-        return tuple(sorted(seen.name for seen in self.place.services() if seen.owner == own))
+        services = self.place.services()
+        return tuple(sorted(seen.name for seen in services if seen.owner == own and not seen.is_leaving))
 
     def status(self, name: str) -> EndpointStatus | None:
         """Return the endpoint as it is."""
@@ -199,7 +177,7 @@ class CloudRunEndpoint:
         """Return the service of an endpoint; None where there is none of this Airflow."""
         own = known_deployment(self.root.parent)
         seen = self.place.seen(name) if self.place is not None and own is not None else None
-        return seen if seen is not None and seen.owner == own else None
+        return seen if seen is not None and seen.owner == own and not seen.is_leaving else None
 
     def _known(self, name: str) -> tuple[Place, Seen]:
         seen = self._find(name)
@@ -210,7 +188,7 @@ class CloudRunEndpoint:
 
     def set_weights(self, name: str, weights: Mapping[str, int]) -> EndpointStatus:
         """Change the split in one step."""
-        for _ in range(_CONFLICTS):
+        for _ in range(CONFLICTS):
             place, seen = self._known(name)
             status = seen.status()
             check_weights(weights, [each.name for each in status.predictors], where=f"endpoint {name}")
@@ -221,7 +199,7 @@ class CloudRunEndpoint:
             traffic = _with_weights(seen, weights)
             if seen.is_split(traffic):
                 return status
-            if self._moved(place, seen, traffic):
+            if settling.moved(place, seen, traffic, poll_seconds=self.poll_seconds):
                 return self._status(place, name)
             self._pause()
         raise _conflict(name)
@@ -229,42 +207,6 @@ class CloudRunEndpoint:
     def _pause(self) -> None:
         """Wait for a moment after somebody else was faster, each caller for another one."""
         time.sleep(random.uniform(0, min(self.poll_seconds, 1.0)))
-
-    def _moved(self, place: Place, seen: Seen, traffic: list[Object]) -> bool:
-        """Move the traffic and wait until it has; False where it was not requested, since others changed the service.
-
-        A split that was requested and that somebody replaced since is not requested again: the later one stays.
-
-        :raises EndpointNotReady: Cloud Run did not make it; the old split stays
-        """
-        requested = True
-        try:
-            place.patch(seen, {"traffic": traffic}, ("traffic",))
-        except LostAnswer:
-            # It may have happened: what there is says so.
-            requested = False
-        except GoogleError as error:
-            if error.is_conflict:
-                return False
-            raise translated(error, seen.name) from error
-        end, memory = time.monotonic() + _SETTLED_SECONDS, steps.Memory()
-        while time.monotonic() < end:
-            now = place.seen(seen.name)
-            if now is None or not now.is_requested(traffic):
-                if requested:
-                    self._settled(place, seen.name)
-                return requested
-            requested = True
-            if now.is_split(traffic):
-                return True
-            if not now.is_changing and memory.seconds("traffic") > steps.SPLIT_SECONDS:
-                failed = steps.refused_split(now)
-                self._undo(place, now, failed)
-                raise failed.error
-            time.sleep(min(self.poll_seconds, 1.0))
-        raise EndpointNotReady(
-            f"the traffic has not moved after {_SETTLED_SECONDS:g} s", where=f"endpoint {seen.name}", do="Try again"
-        )
 
     def metrics(self, name: str) -> Mapping[str, PredictorMetrics]:
         """Return the counts by predictor since the split was changed last, minutes late."""
@@ -280,45 +222,24 @@ class CloudRunEndpoint:
     def stop(self, name: str) -> None:
         """Let the service have no instance; its URL, revisions and split stay."""
         scaling = {"scalingMode": "MANUAL", "manualInstanceCount": 0}
-        for _ in range(_CONFLICTS):
+        for _ in range(CONFLICTS):
             seen = self._find(name)
             if seen is None or self.place is None or (seen.is_stopped and not seen.is_changing):
                 return
-            if seen.is_stopped or self._changed(self.place, seen, {"scaling": scaling}, ("scaling",)):
-                self._settled(self.place, name)
+            if seen.is_stopped or settling.changed(self.place, seen, {"scaling": scaling}, ("scaling",)):
+                settling.settled(self.place, name, poll_seconds=self.poll_seconds)
         raise _conflict(name)
 
-    def _changed(self, place: Place, seen: Seen, body: Object, mask: tuple[str, ...]) -> bool:
-        try:
-            place.patch(seen, body, mask)
-        except LostAnswer:
-            return True
-        except GoogleError as error:
-            if not error.is_conflict:
-                raise translated(error, seen.name) from error
-            return False
-        return True
-
-    def _settled(self, place: Place, name: str) -> None:
-        """Wait until Cloud Run has made its changes, or the service is gone."""
-        end = time.monotonic() + _SETTLED_SECONDS
-        while (seen := place.seen(name)) is not None and seen.is_changing:
-            if time.monotonic() > end:
-                what = f"Cloud Run has not ended its change after {_SETTLED_SECONDS:g} s"
-                raise EndpointNotReady(what, where=f"endpoint {name}", do="Try again")
-            time.sleep(min(self.poll_seconds, 1.0))
+    def retire(self, name: str) -> None:
+        """Begin to remove the service; Cloud Run ends it by itself."""
+        if self._find(name) is not None and self.place is not None:
+            self.place.delete(name)
 
     def delete(self, name: str) -> None:
         """Remove the service with its revisions and wait until it is gone."""
         if self._find(name) is None or self.place is None:
             return
-        self.place.delete(name)
-        end = time.monotonic() + _SETTLED_SECONDS
-        while self.place.find(name) is not None:
-            if time.monotonic() > end:
-                what = f"Cloud Run has not removed the service after {_SETTLED_SECONDS:g} s"
-                raise EndpointNotReady(what, where=f"endpoint {name}", do="Try again")
-            time.sleep(min(self.poll_seconds, 1.0))
+        settling.remove(self.place, name, poll_seconds=self.poll_seconds)
 
     def request_headers(self, url: str) -> Mapping[str, str]:
         """Return an ID token for the service of a URL, also where anybody may call it."""

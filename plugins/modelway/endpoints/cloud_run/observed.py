@@ -40,6 +40,11 @@ class Seen:
         return bool(self.service.get("reconciling"))
 
     @property
+    def is_leaving(self) -> bool:
+        """Whether it was removed, and Cloud Run has not ended that."""
+        return bool(self.service.get("deleteTime"))
+
+    @property
     def wanted(self) -> list[Object]:
         """The split that was requested, with every value written out."""
         return [_written(each) for each in self.service.get("traffic") or ()]

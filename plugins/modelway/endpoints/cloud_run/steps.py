@@ -17,6 +17,7 @@ from modelway.errors import EndpointNotReady, ImageInvalid, InvalidSpec, Modelwa
 
 #: seconds after which a split that Cloud Run is done with and does not serve is given up
 SPLIT_SECONDS = 10.0
+_LEAVING = "the service before to be removed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,10 @@ def next_step(
         return Create(body={**desired.service(), **_only(desired, first, names)})
     if seen.owner != desired.deployment:
         return Fail(error=_foreign(desired, seen))
+    if seen.is_leaving:
+        if memory.seconds(_LEAVING) > patience:
+            return Fail(error=_stays(desired, patience))
+        return Wait(what=_LEAVING)
     memory.split = memory.split or seen.shares or None
     for each in spec.predictors:
         revision = seen.revisions.get(names[each.name])
@@ -157,6 +162,11 @@ def _has(key: str, found: Any, value: Any) -> bool:
     if key == "scaling":
         return (found or {}).get("scalingMode") in (None, "SCALING_MODE_UNSPECIFIED", value["scalingMode"])
     return bool(found == value) or (not found and not value)
+
+
+def _stays(desired: Desired, patience: float) -> EndpointNotReady:
+    what, where = f"waiting for {_LEAVING}: not done after {patience:g} s", f"endpoint {desired.spec.name}"
+    return EndpointNotReady(what, where=where, do="Look at the service in the console, then deploy again")
 
 
 def _foreign(desired: Desired, seen: Seen) -> InvalidSpec:

@@ -28,5 +28,5 @@ def _section() -> "type[DockerTargetSection]":
     return DockerTargetSection
 
 
-_CAN = frozenset({"weights", "sticky", "replicas", "several", "cpu_limit", "memory_limit", "gpu"})
+_CAN = frozenset({"weights", "sticky", "replicas", "several", "cpu_limit", "memory_limit", "gpu", "sketches"})
 MEMBER = EndpointMember(name="docker", open=_open, capabilities=_CAN, section=_section, connects=True)

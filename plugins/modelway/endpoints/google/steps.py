@@ -2,7 +2,9 @@
 
 import time
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
+
+from modelway.endpoints.base import Change, EndpointSpec, EndpointStatus, Gradual
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,28 @@ class Done:
     """Nothing is left to do."""
 
 
+#: how often a change is made anew because somebody else's came in between
+CONFLICTS = 10
+
+
+class PollsGradually(Gradual, Protocol):
+    """An endpoint that knows how often it is worth looking at."""
+
+    poll_seconds: float
+
+
+def applied(port: PollsGradually, spec: EndpointSpec) -> EndpointStatus:
+    """Make a change to its end, in a command or where little is to be waited for.
+
+    :raises ModelwayError: as ``advance`` does
+    """
+    found = port.advance(spec)
+    while isinstance(found, Change):
+        time.sleep(port.poll_seconds)
+        found = port.advance(spec, found)
+    return found
+
+
 @dataclass(kw_only=True)
 class ChangeMemory:
     """What a change remembers between two looks; plain JSON."""
@@ -47,6 +71,12 @@ class ChangeMemory:
         """Return whether somebody else changed the split since it was remembered; this one is from now on."""
         before, self.split = self.split, split
         return before is not None and before != split
+
+    def change(self, step: Wait | Outdated) -> Change:
+        """Return the change that is continued later."""
+        if isinstance(step, Wait):
+            return Change(waits_for=step.what, memory=self.plain())
+        return Change(waits_for="the split to be computed anew", memory=self.plain(), is_outdated=True)
 
     def plain(self) -> dict[str, Any]:
         """Return plain JSON."""

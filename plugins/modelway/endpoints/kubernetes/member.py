@@ -39,7 +39,8 @@ MEMBER = EndpointMember(
     open=_open,
     # Those of the default engine and routing; what another one lacks is refused by the section.
     capabilities=frozenset(
-        {"weights", "sticky", "mirror", "replicas", "autoscaling", "several", "cpu_limit", "memory_limit", "gpu"}
+        {"weights", "sticky", "mirror", "replicas", "autoscaling", "several", "sketches"}
+        | {"cpu_limit", "memory_limit", "gpu"}
     ),
     section=_section,
     lacks=_lacks,

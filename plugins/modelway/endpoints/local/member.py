@@ -22,5 +22,5 @@ def _section() -> "type[LocalSection]":
 
 
 #: ``cpu_limit`` is the threads of a server, which the system does not enforce
-_CAN = frozenset({"weights", "sticky", "replicas", "several", "cpu_limit"})
+_CAN = frozenset({"weights", "sticky", "replicas", "several", "cpu_limit", "sketches"})
 MEMBER = EndpointMember(name="local", open=_open, capabilities=_CAN, section=_section, of_host=True)

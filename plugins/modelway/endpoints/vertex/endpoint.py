@@ -10,14 +10,15 @@ from typing import Any
 from modelway.endpoints.base import Change, EndpointSpec, EndpointStatus, Login, PredictorMetrics
 from modelway.endpoints.checking import check_spec, check_weights, read_platform
 from modelway.endpoints.google.refusals import translated
-from modelway.endpoints.google.steps import Done, Outdated, Patch, Wait
+from modelway.endpoints.google.steps import CONFLICTS, Done, Outdated, Patch, Wait, applied
 from modelway.endpoints.released_images import ReleasedImages
 from modelway.endpoints.vertex import steps
-from modelway.endpoints.vertex.bodies import Desired, recorded
+from modelway.endpoints.vertex.bodies import Desired
 from modelway.endpoints.vertex.counts import Counts
 from modelway.endpoints.vertex.member import MEMBER
 from modelway.endpoints.vertex.observed import Record, Seen
 from modelway.endpoints.vertex.place import Place
+from modelway.endpoints.vertex.removal import Removal, patched
 from modelway.endpoints.vertex.rules import check_own
 from modelway.endpoints.vertex.section import VertexEndpointSection
 from modelway.endpoints.whole_percents import whole_percents
@@ -29,10 +30,6 @@ from modelway.platforms.google.operations import read_operation
 from modelway.platforms.google.rest import GoogleApi
 
 _SERVICE = "aiplatform"
-#: how often a change is made anew because somebody else's came in between
-_CONFLICTS = 10
-#: seconds in which what is stopped or removed must be gone
-_GONE_SECONDS = 1800.0
 
 
 def open_endpoint(
@@ -78,26 +75,20 @@ class VertexEndpoint:
 
     def apply(self, spec: EndpointSpec) -> EndpointStatus:
         """Bring the endpoint to the state of ``spec``."""
-        found = self.advance(spec)
-        while isinstance(found, Change):
-            time.sleep(self.poll_seconds)
-            found = self.advance(spec, found)
-        return found
+        return applied(self, spec)
 
     def advance(self, spec: EndpointSpec, change: Change | None = None) -> EndpointStatus | Change:
         """Do what can be done now for the endpoint to become what ``spec`` says."""
         desired, place, patience = self._desired(spec)
         memory = steps.Memory(**copy.deepcopy(dict(change.memory))) if change is not None else steps.Memory()
-        for _ in range(_CONFLICTS):
+        for _ in range(CONFLICTS):
             failure = self._ended(desired, place, memory)
             seen = None if memory.operations else place.find(spec.name, desired)
             step = failure or steps.next_step(desired, seen, memory, patience=patience)
             if isinstance(step, Done):
                 return self._known(spec.name)[2]
-            if isinstance(step, Wait):
-                return Change(waits_for=step.what, memory=memory.plain())
-            if isinstance(step, Outdated):
-                return Change(waits_for="the split to be computed anew", memory=memory.plain(), is_outdated=True)
+            if isinstance(step, Wait | Outdated):
+                return memory.change(step)
             if isinstance(step, steps.Fail):
                 self._undo(place, spec.name, step)
                 raise step.error
@@ -132,11 +123,18 @@ class VertexEndpoint:
                 continue
             if operation.done:
                 del memory.operations[name]
-            if operation.error is not None:
+            if operation.error is not None and not memory.late:
                 return steps.failed(desired, place.find(desired.spec.name), what, operation.error)
         return None
 
-    def _do(self, place: Place, name: str, seen: Seen | None, step: steps.Start | Patch, memory: steps.Memory) -> bool:
+    def _do(
+        self,
+        place: Place,
+        name: str,
+        seen: Seen | None,
+        step: steps.Start | steps.Cancel | Patch,
+        memory: steps.Memory,
+    ) -> bool:
         """Make one call, and return whether nothing has to follow.
 
         Where its answer is lost, or somebody else was faster, what there is says what comes next.
@@ -145,6 +143,10 @@ class VertexEndpoint:
             if isinstance(step, Patch):
                 assert seen is not None
                 place.patch(seen, step.body, step.mask)
+                return False
+            if isinstance(step, steps.Cancel):
+                for each in step.operations:
+                    place.cancel(each)
                 return False
             operation = place.start(step.path, step.body, step.params)
             if not operation.get("done") and not step.is_last:
@@ -175,21 +177,30 @@ class VertexEndpoint:
         own = known_deployment(self.root.parent)
         if self.place is None or own is None:
             return ()
-        return tuple(sorted(seen.name for seen in self.place.endpoints() if seen.owner == own))
+        endpoints = self.place.endpoints()
+        return tuple(sorted(seen.name for seen in endpoints if seen.owner == own and not seen.is_retired))
 
     def status(self, name: str) -> EndpointStatus | None:
         """Return the endpoint as it is."""
         found = self._find(name)
         return None if found is None else found[2]
 
-    def _find(self, name: str) -> tuple[Place, Seen, EndpointStatus] | None:
-        """Return an endpoint; None where there is none of this Airflow."""
+    def _owned(self, name: str) -> Seen | None:
+        """Return an endpoint, also a retired one; None where there is none of this Airflow."""
         own = known_deployment(self.root.parent)
         seen = self.place.find(name) if self.place is not None and own is not None else None
-        if seen is None or seen.owner != own or self.place is None:
+        return seen if seen is not None and seen.owner == own else None
+
+    def _find(self, name: str) -> tuple[Place, Seen, EndpointStatus] | None:
+        """Return an endpoint; None where there is none of this Airflow."""
+        seen = self._owned(name)
+        if seen is None or self.place is None or seen.is_retired:
             return None
+        return self.place, seen, self._status(seen)
+
+    def _status(self, seen: Seen) -> EndpointStatus:
         record = seen.record()
-        return self.place, seen, seen.status(self._of(record), record)
+        return seen.status(self._of(record), record)
 
     def _known(self, name: str) -> tuple[Place, Seen, EndpointStatus]:
         found = self._find(name)
@@ -207,7 +218,7 @@ class VertexEndpoint:
 
     def set_weights(self, name: str, weights: Mapping[str, int]) -> EndpointStatus:
         """Change the split in one step."""
-        for _ in range(_CONFLICTS):
+        for _ in range(CONFLICTS):
             place, seen, status = self._known(name)
             check_weights(weights, [each.name for each in status.predictors], where=f"endpoint {name}")
             for each in status.predictors:
@@ -220,21 +231,9 @@ class VertexEndpoint:
             split = replace(desired, spec=spec).split(seen.ids(desired))
             if split == seen.split:
                 return status
-            if self._patched(place, seen, {"trafficSplit": split}, ("trafficSplit",)):
+            if patched(place, seen, {"trafficSplit": split}, ("trafficSplit",)):
                 return self._known(name)[2]
         raise _conflict(name)
-
-    def _patched(self, place: Place, seen: Seen, body: dict[str, Any], mask: tuple[str, ...]) -> bool:
-        """Change the endpoint at once; False where it must be read again: it was changed by somebody else, or maybe."""
-        try:
-            place.patch(seen, body, mask)
-        except LostAnswer:
-            return False
-        except GoogleError as error:
-            if error.is_conflict:
-                return False
-            raise translated(error, seen.name) from error
-        return True
 
     def metrics(self, name: str) -> Mapping[str, PredictorMetrics]:
         """Return the counts by predictor since the endpoint was changed last, minutes late."""
@@ -250,48 +249,32 @@ class VertexEndpoint:
     def stop(self, name: str) -> None:
         """Undeploy all models, so that no machine is left; the endpoint keeps its address and its record."""
         if self._find(name) is not None:
-            self._emptied(name)
+            self._removal(name).empty()
 
-    def _emptied(self, name: str) -> None:
-        """Take all traffic away, in one call with the record of what it was, and undeploy all models."""
-        end = time.monotonic() + _GONE_SECONDS
-        while time.monotonic() < end:
-            place, seen, status = self._known(name)
-            stopped = recorded(status.spec(), served=seen.record().served, stopped=True)
-            if not status.stopped or seen.split:
-                body = {"trafficSplit": {}, "description": stopped}
-                self._patched(place, seen, body, ("trafficSplit", "description"))
-                continue
-            if not seen.deployed and not place.running(name):
+    def retire(self, name: str) -> None:
+        """Undeploy all models without waiting; what is left costs nothing, and the next deployment uses it."""
+        if self._owned(name) is None:
+            return
+        removal = self._removal(name)
+        for _ in range(CONFLICTS):
+            if removal.begin():
                 return
-            if seen.deployed and not place.running(name):
-                body = {"deployedModelId": next(iter(seen.deployed))}
-                self._tried(place, f"endpoints/{name}:undeployModel", body)
-            time.sleep(min(self.poll_seconds, 1.0))
-        what = f"its models are not undeployed after {_GONE_SECONDS:g} s"
-        raise EndpointNotReady(what, where=f"endpoint {name}", do="Try again")
-
-    def _tried(self, place: Place, path: str, body: dict[str, Any]) -> None:
-        """Start an operation; where that is refused for now, what there is says what comes next."""
-        try:
-            place.start(path, body, {})
-        except GoogleError as error:
-            if not (isinstance(error, LostAnswer) or error.is_conflict or error.is_absent):
-                raise
+        raise _conflict(name)
 
     def delete(self, name: str) -> None:
         """Remove the endpoint and the models that were uploaded for it, and wait until they are gone."""
-        if self._find(name) is None or self.place is None:
-            return
-        self._emptied(name)
-        place, end = self.place, time.monotonic() + _GONE_SECONDS
-        for resource in (f"{place.parent}/endpoints/{name}", *place.models(name)):
-            place.delete(resource)
-        while place.find(name) is not None or place.models(name):
-            if time.monotonic() > end:
-                what = f"Vertex AI has not removed it after {_GONE_SECONDS:g} s"
-                raise EndpointNotReady(what, where=f"endpoint {name}", do="Try again")
-            time.sleep(min(self.poll_seconds, 1.0))
+        if self._owned(name) is not None:
+            self._removal(name).remove()
+
+    def _removal(self, name: str) -> Removal:
+        assert self.place is not None
+        return Removal(
+            place=self.place,
+            name=name,
+            find=lambda: self._owned(name),
+            spec_of=lambda seen: self._status(seen).spec(),
+            poll_seconds=self.poll_seconds,
+        )
 
     def request_headers(self, url: str) -> Mapping[str, str]:
         """Return the headers of a call of Google's APIs: the endpoint's addresses check them, too."""

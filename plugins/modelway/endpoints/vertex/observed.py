@@ -22,6 +22,11 @@ class Record:
     served: bool
     stopped: bool
 
+    @property
+    def is_retired(self) -> bool:
+        """Whether nothing of it is to be seen any more: what Vertex AI still has of it serves the next deployment."""
+        return self.stopped and not self.served
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -58,6 +63,14 @@ class Seen:
         """The per cents by the ids of the deployed models; those without any are left out."""
         found = self.endpoint.get("trafficSplit") or {}
         return {str(key): int(percent) for key, percent in found.items() if int(percent)}
+
+    @property
+    def is_retired(self) -> bool:
+        """Whether it was retired; one whose record cannot be read was not."""
+        try:
+            return self.record().is_retired
+        except DigestMismatch:
+            return False
 
     def record(self) -> Record:
         """Return what is recorded.

@@ -8,6 +8,8 @@ from modelway.endpoints.vertex.bodies import Desired, Object
 from modelway.endpoints.vertex.observed import Seen, scheme_of
 from modelway.platforms.google.errors import GoogleError
 
+_REFUSED = 400
+
 
 @dataclass(frozen=True)
 class Place(GooglePlace):
@@ -71,6 +73,14 @@ class Place(GooglePlace):
         sent = {**body, "etag": seen.endpoint.get("etag")}
         path = f"{self.parent}/endpoints/{seen.name}"
         self.api.patch(self.SERVICE, path, params={"updateMask": ",".join(mask)}, body=sent)
+
+    def cancel(self, operation: str) -> None:
+        """Have an operation end, done or not, as soon as Vertex AI can; nothing happens where it has ended."""
+        try:
+            self.api.post(self.SERVICE, f"{operation}:cancel", idempotent=True)
+        except GoogleError as error:
+            if not (error.is_absent or error.status == _REFUSED):
+                raise
 
     def delete(self, name: str) -> Object | None:
         """Start to remove a resource and return the operation; None where there is none."""

@@ -17,6 +17,8 @@ from modelway.platforms.google.errors import GoogleError
 
 #: what Vertex AI says of a container that does not serve
 _BROKEN = ("never became ready", "exited", "failed to start", "crash", "not found")
+#: what is waited for before another operation can start on the endpoint
+_OTHERS = "the operation before to end"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,13 @@ class Start:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cancel:
+    """Cancel operations that take too long; they end as soon as Vertex AI can, done or not."""
+
+    operations: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Fail:
     """Leave the split as it is."""
 
@@ -44,7 +53,7 @@ class Fail:
     remove: bool = False
 
 
-Step = Start | Patch | Wait | Outdated | Fail | Done
+Step = Start | Patch | Cancel | Wait | Outdated | Fail | Done
 
 
 @dataclass(kw_only=True)
@@ -53,38 +62,59 @@ class Memory(ChangeMemory):
 
     #: operations that it started and that have not ended, with what they do
     operations: dict[str, str] = field(default_factory=dict)
+    #: what took too long: its operation was cancelled, and what comes of it is removed
+    late: str = ""
 
 
 def next_step(desired: Desired, seen: Seen | None, memory: Memory, *, patience: float) -> Step:
     """Return the next step.
 
-    :param patience: seconds that one operation may take
+    :param patience: seconds that one operation may take, and once more after it was cancelled
     """
-    spec = desired.spec
     if memory.operations:
-        what = next(iter(memory.operations.values()))
-        if memory.seconds(what) > patience:
-            return late(desired, seen, what, patience)
-        return Wait(what=what)
-    memory.since.clear()
+        return _awaited(desired, memory, patience)
+    if memory.late:
+        do = "The operation was cancelled, and the split is as it was; deploy again later, or raise ready_within"
+        return _left(desired, seen, _late(desired, memory.late, patience, do=do))
     if seen is None:
-        params = {"endpointId": spec.name}
+        params = {"endpointId": desired.spec.name}
         return Start(path="endpoints", body=desired.endpoint(), params=params, what="the endpoint to be made")
     if seen.owner != desired.deployment:
         return Fail(error=_foreign(desired, seen))
     if memory.split is None:
         memory.split = seen.split
-    if seen.running:
-        return Wait(what="the operation before to end")
+    step = _missing(desired, seen) or _split(desired, seen, memory)
+    if isinstance(step, Start) and seen.running:
+        if memory.seconds(_OTHERS) > patience:
+            do = "See in the console what runs on it, then deploy again; the split is as it was"
+            return Fail(error=_late(desired, _OTHERS, patience, do=do))
+        return Wait(what=_OTHERS)
+    memory.since.clear()
+    return step
+
+
+def _awaited(desired: Desired, memory: Memory, patience: float) -> Step:
+    """Wait for the operations of the change; what takes too long is cancelled, and waited for a second time."""
+    what = next(iter(memory.operations.values()))
+    seconds = memory.seconds(what)
+    if seconds > 2 * patience:
+        do = "The operation does not end, and the split is as it was; the next deployment uses or removes what it makes"
+        return Fail(error=_late(desired, what, patience, do=do))
+    if seconds > patience and not memory.late:
+        memory.late = what
+        return Cancel(operations=tuple(memory.operations))
+    return Wait(what=f"{what}, which was cancelled" if memory.late else what)
+
+
+def _missing(desired: Desired, seen: Seen) -> Start | None:
+    """Return what has to be there before requests are split."""
     if not seen.has_pool:
         return Start(path="deploymentResourcePools", body=desired.pool_body(), what="the pool to be made")
-    for each in spec.predictors:
-        if (step := _predictor(desired, seen, each)) is not None:
-            return step
-    return _split(desired, seen, memory)
+    steps = (_predictor(desired, seen, each) for each in desired.spec.predictors)
+    return next((step for step in steps if step is not None), None)
 
 
-def _predictor(desired: Desired, seen: Seen, predictor: Predictor) -> Step | None:
+def _predictor(desired: Desired, seen: Seen, predictor: Predictor) -> Start | None:
     """Return what a predictor lacks: its model first, then that it is deployed, without a request."""
     if desired.model_id(predictor) not in seen.models:
         what = f"the model of version {predictor.version} to be uploaded"
@@ -126,14 +156,9 @@ def failed(desired: Desired, seen: Seen | None, what: str, error: GoogleError) -
     return _left(desired, seen, found)
 
 
-def late(desired: Desired, seen: Seen | None, what: str, patience: float) -> Fail:
-    """Return what follows when an operation does not end."""
-    error = EndpointNotReady(
-        f"waiting for {what}: not done after {patience:g} s",
-        where=f"endpoint {desired.spec.name}",
-        do="The operation continues, and the split is as it was; deploy again later, or raise ready_within",
-    )
-    return _left(desired, seen, error)
+def _late(desired: Desired, what: str, patience: float, *, do: str) -> EndpointNotReady:
+    where = f"endpoint {desired.spec.name}"
+    return EndpointNotReady(f"waiting for {what}: not done after {patience:g} s", where=where, do=do)
 
 
 def _left(desired: Desired, seen: Seen | None, error: ModelwayError) -> Fail:

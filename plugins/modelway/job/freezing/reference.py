@@ -30,7 +30,7 @@ class Described:
 
 
 def write_reference(form: ServedForm, answered: Answered, *, folder: Path) -> None:
-    """Write the counts of all rows, and how many of them the checkpoint answered right where their labels are known."""
+    """Write the counts of all rows, and how well the checkpoint answered them where their labels are known."""
     from modelway.sketches import Counts
 
     inputs, outputs = _described(form.inputs), _described(form.outputs)
@@ -50,12 +50,23 @@ def _described(specs: Sequence[Mapping[str, Any]]) -> list[Described]:
 
 
 def _quality(outputs: Sequence[Described], answered: Answered) -> dict[str, Any] | None:
-    """Return the number of labelled rows and of those answered right; None where the answers are not classes."""
+    """Return the labelled rows with those answered right, or of numbers the mean error; None where it is neither."""
+    import numpy as np
+
     from modelway.sketches import best_classes, scores_classes
 
     labels = answered.rows.labels
-    scored = next((spec for spec in outputs if scores_classes(spec)), None)
-    if labels is None or scored is None or labels.dtype.kind not in "iu" or labels.ndim != 1:
+    if labels is None or labels.dtype.kind not in "iuf" or labels.size != len(labels):
         return None
-    right = best_classes(answered.answers[scored.name]) == labels
-    return {"labelled": len(labels), "right": int(right.sum())}
+    labels = labels.reshape(-1)
+    if (scored := next((spec for spec in outputs if scores_classes(spec)), None)) is not None:
+        right = best_classes(answered.answers[scored.name]) == labels
+        return {"labelled": len(labels), "right": int(right.sum())} if labels.dtype.kind in "iu" else None
+    number = next((each for each in outputs if each.datatype != "BYTES" and each.shape in ((-1,), (-1, 1))), None)
+    # A score of one class out of two is no estimate of its label.
+    if number is None or len(np.unique(labels)) <= 2:
+        return None
+    errors = np.abs(answered.answers[number.name].reshape(-1).astype(np.float64) - labels.astype(np.float64))
+    if not np.isfinite(errors).all():
+        return None
+    return {"labelled": len(labels), "error": float(errors.mean()), "deviation": float(errors.std(ddof=1))}

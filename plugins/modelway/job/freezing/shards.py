@@ -47,7 +47,9 @@ def write_shards(
     places: dict[str, Place] = {}
     for number, names in enumerate(shards, start=1):
         file = FILE if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
-        for name, (offset, length) in write_tensors(folder / file, {name: tensors[name] for name in names}).items():
+        written = {name: tensors[name] for name in names}
+        # Not synced: the archive is made of them, and is; where a machine breaks down before, verifying finds out.
+        for name, (offset, length) in write_tensors(folder / file, written, synced=False).items():
             places[name] = Place(file=file, offset=offset, length=length)
     return places
 

@@ -43,9 +43,12 @@ class Later:
     read: Callable[[], numpy.ndarray[Any, Any]]
 
 
-def write_tensors(path: Path, tensors: Mapping[str, numpy.ndarray[Any, Any] | Later]) -> dict[str, tuple[int, int]]:
+def write_tensors(
+    path: Path, tensors: Mapping[str, numpy.ndarray[Any, Any] | Later], *, synced: bool = True
+) -> dict[str, tuple[int, int]]:
     """Write tensors by name, whole or not at all; return where each begins in the file and its length, in bytes.
 
+    :param synced: whether they are on the disk afterwards
     :raises ValueError: the format has no type for a tensor, or a tensor differs from its declaration
     """
     text_names = sorted(name for name, tensor in tensors.items() if _is_text(tensor))
@@ -59,7 +62,7 @@ def write_tensors(path: Path, tensors: Mapping[str, numpy.ndarray[Any, Any] | La
         header[name] = {"dtype": _NAMES[kind], "shape": list(shape), "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
-    with durable_file(path) as file:
+    with durable_file(path, synced=synced) as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in order:
             tensor = tensors[name]

@@ -21,7 +21,7 @@ from modelway.job.freezing.external_data import external_files, relocated
 from modelway.job.freezing.joining import Arrays, Model, can_compare, prove_rows_apart, row_count
 from modelway.job.freezing.served_form import FILES, TORCH_EXPORT
 from modelway.job.zip_limits import zip_problem
-from modelway.job.zip_places import member_offset
+from modelway.job.zip_places import member_blocks, member_offset
 
 if TYPE_CHECKING:
     from modelway.job.freezing.session import ProgramModel
@@ -119,8 +119,8 @@ def _unpack_member(zipped: zipfile.ZipFile, entry: dict[str, Any], to: Path | No
     if name.is_absolute() or ".." in name.parts:
         raise VerificationError(f"the member '{name}' leaves the folder")
     digest = hashlib.sha256()
-    with zipped.open(entry["path"]) as source, _target(to, name) as copy:
-        while block := source.read(1 << 20):
+    with _target(to, name) as copy:
+        for block in member_blocks(zipped, entry["path"]):
             digest.update(block)
             if copy:
                 copy.write(block)

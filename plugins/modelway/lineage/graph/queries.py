@@ -41,6 +41,20 @@ class GraphQueries(LineagePart):
         """Return everything that came out of something; see ``upstream``."""
         return self._walk(wanted, direction="down", steps=steps, most=most, dags=dags)
 
+    def neighbours(
+        self, wanted: str, *, direction: str, skip: int = 0, most: int = 50, dags: Dags = None
+    ) -> LineageGraph:
+        """Return what something came out of at one step (``up``), or what came out of it (``down``), by parts.
+
+        :param wanted: see ``modelway.lineage.graph.roots.find_things``
+        :param skip: how many neighbours were returned before
+        :param most: how many to return, the newest first
+        :raises UnknownVersion: nothing has this name
+        """
+        with reading(self._engine) as connection:
+            roots = find_things(connection, wanted)
+            return traversal.neighbours(connection, roots, direction=direction, skip=skip, most=most, dags=dags)
+
     def _walk(self, wanted: str, *, direction: str, steps: int, most: int, dags: Dags) -> LineageGraph:
         with reading(self._engine) as connection:
             roots = find_things(connection, wanted)

@@ -1,5 +1,6 @@
 """Find what a name refers to in the lineage. Each function works inside the caller's transaction."""
 
+import itertools
 import re
 from collections.abc import Callable, Iterator
 
@@ -101,6 +102,13 @@ def _runs(connection: Connection, text: str) -> Iterator[Thing]:
         # By the index that begins with the model, of which there are few.
         query = query.where(runs.c.model.in_(select(models.c.id)))
         yield from (Thing("run", key) for key in connection.execute(query.limit(_MOST)).scalars())
+    # As the id of a node has it where the DAG is not called like the model.
+    places = [place for place, letter in enumerate(text) if letter == "/"]
+    for first, second in itertools.pairwise(places[:3]):
+        model, dag, run = text[:first], text[first + 1 : second], text[second + 1 :]
+        query = select(runs.c.id).join(models, runs.c.model == models.c.id).where(models.c.name == model)
+        keys = connection.execute(query.where(runs.c.dag_id == dag, runs.c.run_id == run)).scalars()
+        yield from (Thing("run", key) for key in keys)
 
 
 def _datasets(connection: Connection, text: str) -> Iterator[Thing]:

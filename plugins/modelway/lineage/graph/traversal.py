@@ -77,6 +77,42 @@ def walk(
     )
 
 
+def neighbours(
+    connection: Connection,
+    roots: Sequence[Thing],
+    *,
+    direction: str,
+    skip: int = 0,
+    most: int = 50,
+    dags: Collection[str] | None = None,
+) -> LineageGraph:
+    """Return what is next to the roots in one direction, without the first ones; ``is_whole`` says whether it is all.
+
+    :param skip: how many neighbours of each root were returned before
+    :param most: how many neighbours of each root to return, the newest first; those that ``dags`` leave out count
+    """
+    nodes: dict[Thing, GraphNode] = {}
+    edges: dict[GraphEdge, None] = {}
+    is_whole = True
+    described = [(root, node) for root in roots if (node := describe(connection, root, dags=dags))]
+    nodes.update(described)
+    for root, node in described:
+        near = list(_neighbours(connection, root, direction, most=skip + most + 1))
+        is_whole &= len(near) <= skip + most
+        for relation, other in near[skip : skip + most]:
+            if other not in nodes:
+                if (found := describe(connection, other, dags=dags)) is None:
+                    continue
+                nodes[other] = found
+            ends = (node.id, nodes[other].id)
+            source, target = ends if direction == "up" else ends[::-1]
+            edges[GraphEdge(source=source, target=target, relation=relation)] = None
+    root_ids = tuple(node.id for _, node in described)
+    return LineageGraph(
+        direction=direction, roots=root_ids, nodes=tuple(nodes.values()), edges=tuple(edges), is_whole=is_whole
+    )
+
+
 def _neighbours(connection: Connection, thing: Thing, direction: str, *, most: int) -> Iterator[tuple[str, Thing]]:
     for each in (_UP if direction == "up" else _DOWN).get(thing.kind, _nothing)(thing.key):
         rows = connection.execute(each.query.limit(most)).all()

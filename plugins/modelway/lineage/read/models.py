@@ -28,17 +28,18 @@ def read_models(
     for model, alias, number, dag in connection.execute(_pointers(one=name is not None), {"of_name": name}):
         pointers[model].append((alias, number, dag))
     found = []
-    rows = _named(select(models).order_by(models.c.name), one=name is not None)
-    for row in connection.execute(rows, {"of_name": name}).all():
-        names = [dag for dag in sorted(made[row.id]) if dags is None or dag in dags]
+    columns = (models.c.id, models.c.name, models.c.created_at, models.c.description, models.c.latest)
+    rows = _named(select(*columns).order_by(models.c.name), one=name is not None)
+    for key, called, created_at, description, latest in connection.execute(rows, {"of_name": name}).all():
+        names = [dag for dag in sorted(made[key]) if dags is None or dag in dags]
         if not names:
             continue
         # Numbers have no gaps: where all may be read, the newest says how many there are.
-        few = {"description": row.description, "latest": row.latest, "count": row.latest}
-        if len(names) < len(made[row.id]):
-            few = _part_of(connection, row.id, names)
-        known = {alias: number for alias, number, dag in pointers[row.id] if dag in names}
-        facts = {"name": row.name, "created_at": row.created_at, "dags": tuple(names), "aliases": known}
+        few = {"description": description, "latest": latest, "count": latest}
+        if len(names) < len(made[key]):
+            few = _part_of(connection, key, names)
+        known = {alias: number for alias, number, dag in pointers[key] if dag in names}
+        facts = {"name": called, "created_at": created_at, "dags": tuple(names), "aliases": known}
         found.append(ModelSummary(**facts, **few))
     return found
 

@@ -12,8 +12,8 @@ from datetime import datetime
 from sqlalchemy import Connection, func, select
 
 from modelway.errors import UnknownVersion
-from modelway.lineage.read.endpoint_state import read_state
 from modelway.lineage.read.keys import model_key
+from modelway.lineage.read.shares import read_shares
 from modelway.lineage.records.answers import ServingRecord
 from modelway.lineage.schema.engine import reading
 from modelway.lineage.schema.part import LineagePart
@@ -61,11 +61,15 @@ class PointInTime(LineagePart):
         among: Collection[str] | None = None,
         at: datetime | None = None,
         dags: Dags = None,
+        after: str = "",
+        most: int | None = None,
     ) -> list[ServingRecord]:
         """Return the weights that are not zero, by endpoint, greatest first: now, or at a time.
 
         :param endpoint: if set, only of this one
         :param among: if set, only of these models
+        :param after: only of endpoints whose names come after this one
+        :param most: of so many endpoints at most, by name
         :raises UnknownModel: nothing was ever registered for the model
         """
         with reading(self._engine) as connection:
@@ -75,8 +79,8 @@ class PointInTime(LineagePart):
                 found = _weighted_now(connection, endpoint=endpoint, among=among if model is None else [model])
             else:
                 found = [pair for name in _endpoints(connection) for pair in _weighted(connection, name, at)]
-            records = [_record(connection, name, version, at, dags) for name, version in found]
-        shown = [each for each in records if each is not None and model in (None, each.model)]
+            records = read_shares(connection, found, at=at, dags=dags, after=after, most=most)
+        shown = [each for each in records if model in (None, each.model)]
         return sorted(shown, key=lambda each: (each.endpoint, -each.weight, each.model, -each.version))
 
 
@@ -133,36 +137,3 @@ def _weighted(connection: Connection, endpoint: str, at: datetime) -> list[tuple
     last = select(func.max(weight_history.c.id)).where(weight_history.c.endpoint == endpoint, weight_history.c.at <= at)
     query = select(weight_history.c.version).where(weight_history.c.id.in_(last.group_by(weight_history.c.version)))
     return [(endpoint, version) for version in connection.execute(query.where(weight_history.c.weight > 0)).scalars()]
-
-
-def _record(
-    connection: Connection, endpoint: str, version: int, at: datetime | None, dags: Dags
-) -> ServingRecord | None:
-    """Return a version's weight and since when it has it; None where the version is of another DAG than ``dags``."""
-    query = select(weight_history).where(weight_history.c.version == version, weight_history.c.endpoint == endpoint)
-    if at is not None:
-        query = query.where(weight_history.c.at <= at)
-    last, *before = connection.execute(query.order_by(weight_history.c.id.desc())).all()
-    first = last
-    for line in before:
-        if line.weight == 0:
-            break
-        first = line
-    named = select(models.c.id, models.c.name, versions.c.number, runs.c.dag_id).join_from(versions, models)
-    named = named.join(runs, versions.c.run == runs.c.id).where(versions.c.id == version)
-    key, model, number, dag = connection.execute(named).one()
-    if dags is not None and dag not in dags:
-        return None
-    state = read_state(connection, key, endpoint=endpoint, at=at)
-    return ServingRecord(
-        endpoint=endpoint,
-        model=model,
-        version=number,
-        weight=last.weight,
-        since=last.at,
-        serving_since=first.at,
-        actor=last.actor,
-        run_id=last.run_id,
-        url=None if state is None else state.url,
-        stopped_at=None if state is None else state.stopped_at,
-    )

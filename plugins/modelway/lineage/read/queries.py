@@ -7,9 +7,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Table, Text, bindparam, cast, exists, select, tuple_
+from sqlalchemy import Connection, Row, Select, Table, Text, and_, bindparam, cast, exists, select, tuple_
 
-from modelway.lineage.read.run_parts import read_figures, read_importances, read_stages
+from modelway.lineage.read.run_parts import read_candidates, read_figures, read_importances, read_stages
+from modelway.lineage.records.note import EDITED, note_among
 from modelway.lineage.records.values import NON_FINITE, join_number
 from modelway.lineage.records.version import (
     AliasChange,
@@ -23,9 +24,11 @@ from modelway.lineage.records.version import (
     RolloutRecord,
     RunRecord,
     VersionDetail,
+    VersionNote,
     VersionSummary,
     WeightChange,
 )
+from modelway.lineage.schema.sweep_tables import candidates
 from modelway.lineage.schema.tables import (
     alias_history,
     aliases,
@@ -62,7 +65,7 @@ _OF_VERSION = (
     *(version_metrics, aliases, images, deployments, version_files, architectures),
     *(alias_history, weight_history, rollouts),
 )
-_OF_RUN = (datasets, stages, figures, importances, evaluations, metrics)
+_OF_RUN = (datasets, stages, figures, importances, candidates, evaluations, metrics)
 
 
 def read_numbers(connection: Connection, model: int, *, dags: Collection[str] | None = None) -> list[int]:
@@ -113,13 +116,16 @@ def read_versions(
     query = query.where(versions.c.model == model).order_by(versions.c.number.desc()).limit(limit)
     if before is not None:
         query = query.where(versions.c.number < before)
-    return _summaries(connection, name, connection.execute(query).all())
+    return summaries_of(connection, name, connection.execute(query).all())
 
 
-def _summaries(
-    connection: Connection, name: str, rows: Sequence[Row[Any]], *, parts: Collection[str] | None = None
+def summaries_of(
+    connection: Connection, name: str | None, rows: Sequence[Row[Any]], *, parts: Collection[str] | None = None
 ) -> list[VersionSummary]:
-    """Return the summaries of versions; with ``parts``, only those tables are queried."""
+    """Return the summaries of versions; with ``parts``, only those tables are queried.
+
+    :param name: of their model; None: each row has it as ``model_name``
+    """
 
     def keys(table: Table) -> list[int]:
         return [row.id for row in rows] if parts is None or table.name in parts else []
@@ -135,7 +141,7 @@ def _summaries(
         VersionSummary(
             **_shared_columns(row, VersionSummary)
             | {
-                "model": name,
+                "model": name if name is not None else row.model_name,
                 "metrics": numbers[row.id],
                 "aliases": tuple(pointers[row.id]),
                 "image": built.get(row.id),
@@ -160,8 +166,11 @@ def _rows_of(connection: Connection, query: Select[Any], table: Table, keys: lis
 
 def _version_metrics(connection: Connection, keys: list[int]) -> Mapping[int, dict[str, float | None]]:
     numbers: dict[int, dict[str, float | None]] = defaultdict(dict)
-    for row in _rows_of(connection, select(version_metrics), version_metrics, keys):
-        numbers[row.version][row.name] = join_number(row.value, row.flag)
+    columns = version_metrics.c
+    query = select(columns.version, columns.name, columns.value, columns.flag)
+    # Unpacked: a name of each row's column would cost more than the row.
+    for version, name, value, flag in _rows_of(connection, query, version_metrics, keys):
+        numbers[version][name] = NON_FINITE[flag] if flag else value
     return numbers
 
 
@@ -222,8 +231,9 @@ def read_version(connection: Connection, *, name: str, number: int) -> VersionDe
     def read(table: Table, reader: Any, key: Any) -> tuple[Any, ...]:
         return tuple(reader(connection, key)) if table.name in parts else ()
 
+    happened = tuple(_events_of(connection.execute(_version_events(), {"of_version": version})))
     return VersionDetail(
-        summary=_summaries(connection, name, [row], parts=parts)[0],
+        summary=summaries_of(connection, name, [row], parts=parts)[0],
         run=_run_of(row, read),
         params=_read_params(connection, run),
         evaluations=read(evaluations, _read_evaluations, run),
@@ -234,7 +244,8 @@ def read_version(connection: Connection, *, name: str, number: int) -> VersionDe
         base=connection.execute(select(versions.c.number).where(versions.c.id == base)).scalar() if base else None,
         alias_history=read(alias_history, _read_moves, version),
         weight_history=read(weight_history, read_weight_history, weight_history.c.version == version),
-        events=tuple(_events_of(connection.execute(_version_events(), {"of_version": version}))),
+        events=happened,
+        note=note_among(happened) if len(happened) < _EVENTS_OF_VERSION else read_note(connection, version),
         rollouts=read(rollouts, lambda _, key: read_rollouts(connection, version=key), version),
     )
 
@@ -246,6 +257,7 @@ def _run_of(row: Row[Any], read: Any) -> RunRecord:
         "stages": read(stages, read_stages, row.run),
         "figures": read(figures, read_figures, row.run),
         "importances": read(importances, read_importances, row.run),
+        "candidates": read(candidates, read_candidates, row.run),
     }
     return RunRecord(**_shared_columns(row, RunRecord) | parts)
 
@@ -378,9 +390,17 @@ _EVENTS = (
 )
 
 
+_EVENTS_OF_VERSION = 100
+
+
 @cache
 def _version_events() -> Select[Any]:
-    return _EVENTS.where(events.c.version == bindparam("of_version")).limit(100)
+    return _EVENTS.where(events.c.version == bindparam("of_version")).limit(_EVENTS_OF_VERSION)
+
+
+def read_note(connection: Connection, version: int) -> VersionNote | None:
+    """Return what somebody wrote about a version last, by its key."""
+    return note_among(read_events(connection, and_(events.c.version == version, events.c.kind == EDITED), limit=1))
 
 
 def _events_of(rows: Iterable[Row[Any]]) -> list[Event]:

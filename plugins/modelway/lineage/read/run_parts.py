@@ -3,12 +3,21 @@
 Each function works inside the caller's transaction.
 """
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import Connection, select
 
-from modelway.lineage.records.version import EnvironmentRecord, FigureRecord, ImportanceRecord, StageRecord
+from modelway.lineage.records.values import NON_FINITE
+from modelway.lineage.records.version import (
+    CandidateRecord,
+    EnvironmentRecord,
+    FigureRecord,
+    ImportanceRecord,
+    StageRecord,
+)
+from modelway.lineage.schema.sweep_tables import candidates
 from modelway.lineage.schema.tables import environments, figures, importances, stages
 
 
@@ -38,6 +47,19 @@ def read_importances(connection: Connection, run: int) -> tuple[ImportanceRecord
     query = select(importances).where(importances.c.run == run).order_by(importances.c.checkpoint)
     query = query.order_by(importances.c.importance.desc().nulls_last(), importances.c.feature)
     return tuple(ImportanceRecord(**_values(row, ImportanceRecord)) for row in connection.execute(query))
+
+
+def read_candidates(connection: Connection, run: int) -> tuple[CandidateRecord, ...]:
+    """Return the candidates of a run in the order in which they were drawn."""
+    query = select(candidates).where(candidates.c.run == run).order_by(candidates.c.position)
+    return tuple(
+        CandidateRecord(**_values(row, CandidateRecord) | {"metrics": _numbers(row.metrics)})
+        for row in connection.execute(query)
+    )
+
+
+def _numbers(stored: Mapping[str, Any]) -> dict[str, float | None]:
+    return {name: NON_FINITE[value] if isinstance(value, str) else value for name, value in stored.items()}
 
 
 def _values(row: Any, record: Any) -> dict[str, Any]:

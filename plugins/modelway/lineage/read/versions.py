@@ -1,6 +1,6 @@
 """The records of models and versions, as the lineage's facade returns them."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -8,6 +8,7 @@ from sqlalchemy import select
 from modelway.errors import UnknownModel
 from modelway.lineage.read import queries
 from modelway.lineage.read.keys import model_key, unknown_version
+from modelway.lineage.read.lists import read_newest, read_params_of
 from modelway.lineage.read.models import read_models
 from modelway.lineage.records.version import AliasChange, Event, ModelSummary, VersionDetail, VersionSummary
 from modelway.lineage.schema.engine import reading
@@ -47,6 +48,11 @@ class VersionReader(LineagePart):
             key = model_key(connection, model)
             return queries.read_versions(connection, name=model, model=key, limit=limit, before=before, dags=dags)
 
+    def newest(self, names: Sequence[str], *, each: int, dags: Dags = None) -> dict[str, list[VersionSummary]]:
+        """Return so many of the newest versions of some models, newest first, by the model's name."""
+        with reading(self._engine) as connection:
+            return read_newest(connection, names, each=each, dags=dags)
+
     def version(self, model: str, number: int) -> VersionDetail:
         """Return the whole record of a version.
 
@@ -58,6 +64,14 @@ class VersionReader(LineagePart):
             if found is None:
                 raise unknown_version(connection, model, model_key(connection, model), str(number))
             return found
+
+    def params(self, model: str, numbers: Collection[int]) -> dict[int, dict[str, dict[str, Any]]]:
+        """Return the parameters of some versions, by number and stage.
+
+        :raises UnknownModel: nothing was ever registered for the model
+        """
+        with reading(self._engine) as connection:
+            return read_params_of(connection, model_key(connection, model), numbers)
 
     def verifications(self, names: Collection[tuple[str, int]]) -> dict[tuple[str, int], Mapping[str, Any] | None]:
         """Return what versions were verified on, by model and number; None: not known."""

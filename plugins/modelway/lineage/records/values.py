@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from datetime import date
+from functools import cache
 from typing import Any
 
 #: the names that JSON uses for them in protobuf's mapping (https://protobuf.dev/programming-guides/json/)
@@ -44,14 +45,34 @@ def plain(value: Any) -> Any:
     Dataclasses and mappings become dicts, sequences lists, times ISO 8601 text, non-finite floats their names, huge
     integers hexadecimal text, anything else becomes its text.
     """
+    # By the exact type first: a list of a thousand models has ten thousand values.
+    kind = type(value)
+    if value is None or kind is str or kind is bool:
+        return value
+    if kind is float:
+        return value if math.isfinite(value) else flag_of(value)
+    if kind is dict:
+        return {key if type(key) is str else str(key): plain(item) for key, item in value.items()}
+    if kind is tuple or kind is list:
+        return [plain(item) for item in value]
+    if kind is not int and dataclasses.is_dataclass(kind):
+        return {name: plain(getattr(value, name)) for name in _fields_of(kind)}
+    return _other(value)
+
+
+@cache
+def _fields_of(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(kind))
+
+
+def _other(value: Any) -> Any:
+    """Return what is rarer, and of types that are derived from those above."""
     if isinstance(value, int) and value.bit_length() > _MOST_BITS:
         return hex(value)
-    if value is None or isinstance(value, (str, bool, int)):
+    if isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, float):
         return flag_of(value) or value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):

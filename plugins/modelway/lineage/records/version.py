@@ -91,6 +91,28 @@ class ArchitectureRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CandidateRecord:
+    """One of the trainings of a sweep, and what became of it."""
+
+    name: str
+    params: Mapping[str, Any]
+    """Those of its own."""
+    state: str
+    """selected, trained, dropped (another one was better after a stage), stopped (it ended early) or failed."""
+    stage: str | None = None
+    """The last stage that it was to train."""
+    reason: str = ""
+    """Why it was stopped, or failed."""
+    checkpoint: str | None = None
+    """The best of its checkpoints."""
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    """Of that checkpoint; NaN and infinity are recorded."""
+    seconds: float | None = None
+    cpu_seconds: float | None = None
+    gpu_seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """One DAG run that trained a model. Times are aware; ``seed`` and the code's origin may be unknown."""
 
@@ -131,6 +153,8 @@ class RunRecord:
     """In the order in which they ran."""
     figures: tuple[FigureRecord, ...] = ()
     importances: tuple[ImportanceRecord, ...] = ()
+    candidates: tuple[CandidateRecord, ...] = ()
+    """Of a sweep, in the order in which they were drawn; ``seconds`` are those of all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,6 +321,16 @@ class Event:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VersionNote:
+    """What people wrote about a version after it was registered; each change is an event that stays."""
+
+    description: str
+    tags: tuple[str, ...]
+    at: datetime
+    actor: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class VersionDetail:
     """The whole record of a version; histories and events are newest first."""
 
@@ -315,6 +349,13 @@ class VersionDetail:
     events: tuple[Event, ...]
     rollouts: "tuple[RolloutRecord, ...]" = ()
     """The rollouts that brought it to traffic, or did not; newest first."""
+    note: VersionNote | None = None
+    """Its description and tags as somebody wrote them last; None: as registered."""
+
+    @property
+    def description(self) -> str:
+        """The description as it is now."""
+        return self.summary.description if self.note is None else self.note.description
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,11 @@ def engine_to_read(url: str) -> Engine | None:
         return None
     if found != SCHEMA:
         migrate(engine)
-    return engine
+    if parsed.get_backend_name() == "sqlite":
+        return engine
+    # There each statement sees a state of its own (read committed), in a transaction or not: without one, beginning and
+    # ending it are two trips to the server less.
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
 
 
 def database_exists(parsed: URL) -> bool:

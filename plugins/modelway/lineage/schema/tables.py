@@ -24,7 +24,7 @@ from sqlalchemy import (
 from modelway.lineage.schema.columns import Id, Text, UtcTime, key, metadata, reference
 
 #: the newest migration; a test compares it with migrations/versions
-SCHEMA = "0008"
+SCHEMA = "0009"
 
 #: by how many characters of its URI a data set is found
 URI_KEY = 300

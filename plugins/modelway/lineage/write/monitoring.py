@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, select, update
 
 from modelway.errors import ModelwayError
 from modelway.lineage.read.keys import model_key
@@ -49,6 +49,16 @@ class Monitoring(LineagePart):
         query = query.filter_by(endpoint=endpoint, version=version)
         with reading(self._engine) as connection:
             return [MonitorSlice(**row._mapping) for row in connection.execute(query)]
+
+    def checks(self, model: str, *, limit: int) -> list[MonitorSlice]:
+        """Return what the rules said at the newest checks of a model's endpoints, the oldest first, without tallies."""
+        columns = [column for column in monitor_slices.c if column.name not in ("id", "tallies")]
+        of_model = select(monitor_states.c.endpoint).where(monitor_states.c.model == model)
+        query = select(*columns).where(monitor_slices.c.endpoint.in_(of_model))
+        query = query.order_by(monitor_slices.c.end.desc(), monitor_slices.c.id.desc()).limit(limit)
+        with reading(self._engine) as connection:
+            found = connection.execute(query).all()
+        return [MonitorSlice(**row._mapping, tallies={}) for row in reversed(found)]
 
     def save_check(self, check: Check, *, state: Callable[[int | None], Mapping[str, Any]]) -> int | None:
         """Write a check with the state after it, and return the key of its request, if it has one.
@@ -107,17 +117,29 @@ class Monitoring(LineagePart):
 
     def labelled(self, model: str, version: int, *, since: datetime) -> tuple[int, int]:
         """Return how many predictions of a version since a moment have a label, and how many of them are right."""
-        of_request = (labels.c.model == predictions.c.model) & (labels.c.request_id == predictions.c.request_id)
         right = func.sum((labels.c.value == predictions.c.value).cast(predictions.c.version.type))
-        query = select(func.count(), right).select_from(predictions.join(labels, of_request))
-        query = query.where(predictions.c.model == model, predictions.c.version == version, predictions.c.at > since)
         with reading(self._engine) as connection:
-            count, sum_ = connection.execute(query).one()
+            count, sum_ = connection.execute(_of_labelled(model, version, since, right)).one()
         return int(count), int(sum_ or 0)
+
+    def errors(self, model: str, version: int, *, since: datetime) -> tuple[int, float, float]:
+        """Return how many predicted numbers have a label, the sum of their absolute errors, and that of the squares."""
+        error = predictions.c.value - labels.c.value
+        sums = (func.sum(func.abs(error)), func.sum(error * error))
+        with reading(self._engine) as connection:
+            count, total, squares = connection.execute(_of_labelled(model, version, since, *sums)).one()
+        return int(count), float(total or 0), float(squares or 0)
 
     def _update(self, request: int, **values: Any) -> None:
         with writing(self._engine) as connection:
             connection.execute(update(retrain_requests).where(retrain_requests.c.id == request).values(values))
+
+
+def _of_labelled(model: str, version: int, since: datetime, *sums: ColumnElement[Any]) -> Select[Any]:
+    """Select the number of a version's predictions since a moment that have a label, and sums over them."""
+    of_request = (labels.c.model == predictions.c.model) & (labels.c.request_id == predictions.c.request_id)
+    query = select(func.count(), *sums).select_from(predictions.join(labels, of_request))
+    return query.where(predictions.c.model == model, predictions.c.version == version, predictions.c.at > since)
 
 
 def _state(connection: Connection, endpoint: str, *, lock: bool = False) -> MonitorState | None:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, update
 from modelway.errors import ModelwayError, RolloutAborted, RolloutChanged
 from modelway.lineage.read import queries
 from modelway.lineage.records.rollout import has_moved, is_finishing, is_returning
+from modelway.lineage.records.steering import Steering, steered
 from modelway.lineage.records.values import plain
 from modelway.lineage.records.version import ROLLOUT_STATES, RolloutRecord
 from modelway.lineage.schema.engine import reading, writing
@@ -121,6 +122,23 @@ class RolloutRecords(LineagePart):
                 return before
             _refuse_stale(record, before)
             return _write(connection, record, before=before, actor=actor)
+
+    def steer_rollout(self, record: RolloutRecord, wish: Steering) -> RolloutRecord:
+        """Record what a person does to a running rollout, in one transaction with the event; its own run does it.
+
+        :param record: which one; as it is now counts
+        :raises RolloutChanged: it is over or in another step, or somebody else was faster
+        """
+        with writing(self._engine) as connection:
+            keys = locked_keys(connection, record.model, record.version)
+            before = queries.read_rollout(connection, endpoint=record.endpoint, run_id=record.run_id)
+            if before is None:
+                raise RolloutChanged("the rollout is not recorded any more", where=f"endpoint {record.endpoint}")
+            found = steered(before, wish, now=datetime.now(UTC).timestamp())
+            weight = {} if wish.weight is None else {"weight": wish.weight}
+            detail = {"endpoint": record.endpoint, "reason": wish.reason, **weight}
+            add_event(connection, keys, kind=f"rollout-{wish.act}", actor=wish.by, run_id=record.run_id, detail=detail)
+            return _write(connection, found, before=before, actor=wish.by)
 
     def record_returned(self, record: RolloutRecord) -> None:
         """Record that the traffic of an aborted rollout is back."""

@@ -4,11 +4,13 @@ Each function works inside the caller's transaction.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from sqlalchemy import Connection, select
 
 from modelway.lineage.records.values import plain
 from modelway.lineage.records.version import RunRecord, StageRecord
+from modelway.lineage.schema.sweep_tables import candidates
 from modelway.lineage.schema.tables import environments, figures, importances, stages
 from modelway.lineage.write.bulk_insert import insert_new, insert_rows
 
@@ -24,7 +26,16 @@ def write_run_parts(
     insert_rows(connection, stages, rows)
     figure_rows = [{"run": run} | vars(figure) | {"data": plain(figure.data)} for figure in record.figures]
     insert_rows(connection, figures, figure_rows)
+    insert_rows(connection, candidates, _candidate_rows(run, record))
     insert_rows(connection, importances, [{"run": run} | vars(importance) for importance in record.importances])
+
+
+def _candidate_rows(run: int, record: RunRecord) -> list[dict[str, Any]]:
+    written = {"params", "metrics"}
+    return [
+        vars(each) | {name: plain(getattr(each, name)) for name in written} | {"run": run, "position": position}
+        for position, each in enumerate(record.candidates)
+    ]
 
 
 def _digest(stage: StageRecord) -> str | None:

@@ -1,14 +1,16 @@
 """Writes versions, the aliases that point at them and the images made of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, insert, select
 
+from modelway.errors import ChangedMeanwhile
 from modelway.lineage.read import queries
 from modelway.lineage.read.keys import model_key, version_key
 from modelway.lineage.records.alias import check_alias
-from modelway.lineage.records.version import VersionRecord
+from modelway.lineage.records.note import EDITED, checked_note
+from modelway.lineage.records.version import VersionNote, VersionRecord
 from modelway.lineage.schema.engine import writing
 from modelway.lineage.schema.part import LineagePart
 from modelway.lineage.schema.tables import events, images
@@ -81,6 +83,32 @@ class VersionWriter(LineagePart):
                 return False
             point_alias(connection, keys, alias=alias, actor=actor, reason=reason, run_id=run_id)
             return True
+
+    def describe(
+        self, *, model: str, version: int, description: str, tags: Sequence[str], actor: str, since: datetime | None
+    ) -> VersionNote | None:
+        """Write a version's description and tags; what they were before stays in its events.
+
+        :param since: when the note was written that the writer saw; None: there was none
+        :raises ModelwayError: one of them cannot be stored
+        :raises ChangedMeanwhile: somebody else wrote them since
+        """
+        text, found = checked_note(description, tags)
+        with writing(self._engine) as connection:
+            keys = locked_keys(connection, model, version)
+            before = queries.read_note(connection, keys["version"])
+            if before is not None and (before.description, before.tags) == (text, found):
+                return before
+            if before is not None and before.at != since:
+                raise ChangedMeanwhile(
+                    f"{before.actor} has changed description and tags since you opened them",
+                    where=f"{model} v{version}",
+                    do="Load the page again, and write yours into theirs",
+                )
+            add_event(
+                connection, keys, kind=EDITED, actor=actor, run_id=None, detail={"description": text, "tags": found}
+            )
+            return queries.read_note(connection, keys["version"])
 
     def record_image(
         self, *, model: str, version: int, builder: str, digest: str, reference: str, actor: str = "airflow"

@@ -6,7 +6,7 @@ from typing import Any
 
 from modelway.artifacts.store import Artifact
 from modelway.errors import NothingToSelect
-from modelway.runs.messages.message import Message, Xcom, flat
+from modelway.runs.messages.message import Message, Xcom, flat, omitted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +19,10 @@ class Checkpoint(Message):
     size: int
     stage: str | None = None
     step: int | None = None
+    candidate: str | None = omitted()
+    """the candidate of a sweep that it is of"""
+    params: Mapping[str, Any] | None = omitted()
+    """the parameters of that candidate"""
 
     @property
     def artifact(self) -> Artifact:
@@ -70,6 +74,10 @@ class StageReport(JobCost, Message):
     events: Artifact | None = None
     """what the job reported"""
     skipped: bool = False
+    candidate: str | None = omitted()
+    """the candidate of a sweep that it is of"""
+    stopped: str | None = omitted()
+    """why the training ended early"""
 
 
 def reports_from_xcom(data: Iterable[Any] | None) -> list[StageReport]:

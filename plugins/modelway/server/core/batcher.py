@@ -137,7 +137,8 @@ class Batcher:
             if alone and not self._busy:
                 batch = [Waiting(inputs, key, rows, done, until)]
                 if self._is_quick(size := _size(batch)):
-                    self._settle(batch, self._attempt(batch, size))
+                    # counted when the answer has left: a lone client waits for nothing else
+                    self._settle(batch, self._attempt(batch, size, count=self._count_later))
                     return None
             return self._enqueue(self._queue, inputs, key, rows, done, until)
 
@@ -268,8 +269,11 @@ class Batcher:
         self._queue.extendleft(reversed(passed))
         return batch
 
-    def _attempt(self, batch: list[Waiting], size: int) -> Outputs | Exception:
-        """Run a batch, whose inputs have ``size`` bytes, in one call; return what the model raises."""
+    def _attempt(self, batch: list[Waiting], size: int, *, count: Observe | None = None) -> Outputs | Exception:
+        """Run a batch, whose inputs have ``size`` bytes, in one call; return what the model raises.
+
+        :param count: called after a call that succeeded; default: ``_count``
+        """
         inputs, rows = batch[0].inputs, batch[0].rows
         # CPU seconds of this thread: waiting for a busy machine is not slowness
         began, cpu = time.perf_counter(), time.thread_time()
@@ -285,12 +289,19 @@ class Batcher:
             self._slowest = took if self._slowest == math.inf else max(took, self._slowest * _FORGET)
             if size > self._quick_bytes and took <= self._quick_seconds:
                 self._quick_bytes = size
+        (count or self._count)(inputs, outputs, rows, time.perf_counter() - began)
+        return outputs
+
+    def _count(self, inputs: Inputs, outputs: Outputs, rows: int, seconds: float) -> None:
         try:
-            self._observe(inputs, outputs, rows, time.perf_counter() - began)
+            self._observe(inputs, outputs, rows, seconds)
         except Exception as error:
             # such as too little memory; the outputs are there nevertheless
             print(f"modelway.server: a call was not counted ({error!r})", file=sys.stderr, flush=True)
-        return outputs
+
+    def _count_later(self, inputs: Inputs, outputs: Outputs, rows: int, seconds: float) -> None:
+        """Count in the next turn of the event loop, before anything that comes after the answer is read."""
+        asyncio.get_running_loop().call_soon(self._count, inputs, outputs, rows, seconds)
 
     def _settle(self, batch: list[Waiting], outputs: Outputs | Exception) -> bool:
         """Hand the outputs of a call over; False when it failed or cannot be cut up, so that each must run alone."""

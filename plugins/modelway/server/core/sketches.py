@@ -1,4 +1,4 @@
-"""The rows of calls that the server counts, not more than so many a second, off the event loop."""
+"""The rows of calls that the server counts, not more than so many a second and a minute, off the event loop."""
 
 import threading
 import time
@@ -8,10 +8,14 @@ from typing import Any
 
 from modelway.server.core.signature import Signature
 from modelway.server.core.tensors import Array
-from modelway.sketches import Counts, some
+from modelway.sketches import MAX_FEATURES, Counts, some
 
 #: rows of one call that are counted
 _ROWS_OF_CALL = 16
+#: rows that wait until they are counted together: each time costs as much as counting ten rows
+_TOGETHER = 64
+#: the most rows of a minute, in those of a second: a burst counts, and a steady load costs less
+_SECONDS_OF_MINUTE = 12
 
 #: arrays of several calls, by name
 _Arrays = dict[str, list[Array]]
@@ -21,27 +25,37 @@ class Sketches:
     """Counts rows of calls, not more than so many a second; :meth:`fold` does the work, off the event loop."""
 
     def __init__(self, signature: Signature, *, rows_per_second: int) -> None:
-        """Start with nothing; 0 ``rows_per_second`` counts nothing at all."""
+        """Start with nothing; 0 ``rows_per_second`` counts nothing at all, and a minute has twelve times as many."""
         self._limit = rows_per_second
         self._since = time.time()
         self._lock = threading.Lock()
         self._pending: deque[tuple[int, Mapping[str, Array], Mapping[str, Array]]] = deque()
-        self._pending_rows = 0
+        self._pending_rows = self._this_second = self._this_minute = self._second = 0
         self._seen = self._counted = 0
         self._counts = Counts(inputs=signature.inputs, outputs=signature.outputs)
 
     @property
     def waits(self) -> bool:
-        """Whether there is something to fold."""
-        return bool(self._pending)
+        """Whether there is enough to fold; what is less waits for more, or for :meth:`document`."""
+        return self._pending_rows >= min(self._limit, _TOGETHER) > 0
+
+    def begin_second(self) -> None:
+        """Count as many rows again, unless the minute has its number."""
+        self._second = (self._second + 1) % 60
+        if self._second == 0:
+            self._this_minute = 0
+        full = self._this_minute >= _SECONDS_OF_MINUTE * self._limit
+        self._this_second = self._limit if full else 0
 
     def add(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: int) -> None:
         """Keep some rows of a call until the next :meth:`fold`."""
         self._seen += rows
-        if self._pending_rows >= self._limit:
+        if self._this_second >= self._limit:
             return
-        self._pending_rows += min(rows, _ROWS_OF_CALL)
-        # copies: a view would keep the whole request
+        kept = min(rows, _ROWS_OF_CALL)
+        self._this_second += kept
+        self._this_minute += kept
+        self._pending_rows += kept
         self._pending.append((min(_rows(inputs), _ROWS_OF_CALL), _first(inputs), _first(outputs)))
 
     def fold(self) -> None:
@@ -70,8 +84,16 @@ class Sketches:
 
 
 def _first(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    return {name: some(array[:_ROWS_OF_CALL] if array.ndim else array[None]).copy() for name, array in arrays.items()}
+    """Return copies of the first rows: a view would keep the whole request."""
+    return {name: _part(array[:_ROWS_OF_CALL] if array.ndim else array[None]) for name, array in arrays.items()}
+
+
+def _part(array: Array) -> Array:
+    return array.flatten() if array.size <= MAX_FEATURES else some(array).copy()
 
 
 def _rows(arrays: Mapping[str, Array]) -> int:
-    return max((len(array) if array.ndim else 1 for array in arrays.values()), default=0)
+    most = 0
+    for array in arrays.values():
+        most = max(most, len(array) if array.ndim else 1)
+    return most

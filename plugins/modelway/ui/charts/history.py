@@ -1,7 +1,7 @@
 """What changes from version to version, and from day to day: a metric, and the shares of an endpoint's traffic."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from markupsafe import Markup
@@ -34,8 +34,7 @@ def weights_over_time(changes: Sequence[WeightChange], *, now: datetime | None =
     rising = sorted(changes, key=lambda change: change.at)
     if not rising:
         return Markup("")
-    seconds = (now - rising[0].at).total_seconds()
-    unit, length, _ = next(each for each in _UNITS if seconds <= each[1] * each[2])
+    unit, length = _unit(rising[0].at, now)
     curves = []
     for model, number in dict.fromkeys((each.model, each.version) for each in rising):
         mine = [each for each in rising if (each.model, each.version) == (model, number)]
@@ -44,6 +43,41 @@ def weights_over_time(changes: Sequence[WeightChange], *, now: datetime | None =
         )
     label = f"{unit} before now"
     return drawn_curves(curves, title="Share of the traffic", notes=(), x_label=label, y_label="per cent")
+
+
+def values_over_time(
+    values: Mapping[str, Sequence[tuple[datetime, float]]],
+    *,
+    title: str,
+    y_label: str,
+    notes: Mapping[str, str] | None = None,
+    now: datetime | None = None,
+) -> Markup:
+    """Return values over time, a curve for each name, newest at the right.
+
+    :param values: the points of each curve, rising in time; one that is not finite interrupts it
+    :param notes: what the legend says of a curve
+    """
+    now = now or datetime.now(UTC)
+    times = [at for points in values.values() for at, _ in points]
+    if not times:
+        return Markup("")
+    unit, length = _unit(min(times), now)
+    curves = [
+        Curve(
+            name=name,
+            points=[(min(0.0, (at - now).total_seconds() / length), value) for at, value in points],
+            note=(notes or {}).get(name, ""),
+        )
+        for name, points in values.items()
+    ]
+    return drawn_curves(curves, title=title, notes=(), x_label=f"{unit} before now", y_label=y_label)
+
+
+def _unit(first: datetime, now: datetime) -> tuple[str, float]:
+    """Return the unit that fits the time since a moment, and its seconds."""
+    seconds = (now - first).total_seconds()
+    return next((unit, length) for unit, length, most in _UNITS if seconds <= length * most)
 
 
 def _steps(mine: Sequence[WeightChange], now: datetime, length: float) -> list[tuple[float, float]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Annotated
+from urllib.parse import quote
 
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.responses import Response
@@ -10,11 +11,15 @@ from starlette.exceptions import HTTPException
 from modelway.lineage.graph.roots import check_digest
 from modelway.ui.page import page
 from modelway.ui.readable import ReadableLineage
-from modelway.ui.routes.given import parsed, time_of
-from modelway.ui.side_by_side import columns
+from modelway.ui.routes.given import Before, parsed, time_of
+from modelway.ui.side_by_side import columns, version_lines
 
 #: how many versions are set side by side at most
 COMPARED = 5
+#: how many are drawn as lines at most
+DRAWN = 300
+#: endpoints of a page of what serves
+ENDPOINTS = 100
 
 
 def add_comparisons(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
@@ -25,10 +30,14 @@ def add_comparisons(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> No
     Lineage = Annotated[ReadableLineage, Depends(lineage)]
 
     @app.get("/serving")
-    def serving(request: Request, readable: Lineage, at: str = "") -> Response:
-        found = readable.serving(at=time_of(at))
+    def serving(request: Request, readable: Lineage, at: str = "", after: str = "") -> Response:
+        # One endpoint more than is shown says whether there are more.
+        found = readable.serving(at=time_of(at), after=after, most=ENDPOINTS + 1)
+        names = list(dict.fromkeys(each.endpoint for each in found))
+        further = names[ENDPOINTS - 1] if len(names) > ENDPOINTS else None
+        found = [each for each in found if each.endpoint in names[:ENDPOINTS]]
         marks = readable.verifications((each.model, each.version) for each in found)
-        return page(request, "serving.html", found=found, at=at, marks=marks)
+        return page(request, "serving.html", found=found, at=at, after=after, further=further, marks=marks)
 
     @app.get("/who-has")
     def find_by_digest(request: Request, readable: Lineage, content: str = "") -> Response:
@@ -55,4 +64,16 @@ def add_comparisons(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> No
         if not 2 <= len(numbers) <= COMPARED:
             raise HTTPException(400, f"Choose 2 to {COMPARED} versions to see side by side; {len(numbers)} were named.")
         details = [readable.version(model, str(number)) for number in numbers]
-        return page(request, "side_by_side.html", model=readable.model(model), found=columns(details), details=details)
+        at = f"{request.scope['root_path']}/models/{quote(model, safe='')}"
+        lines, axes = version_lines([(each.summary, each.params) for each in details], at=at)
+        given = {"model": readable.model(model), "found": columns(details), "details": details}
+        return page(request, "side_by_side.html", lines=lines, axes=axes, **given)
+
+    @app.get("/models/{model:path}/parallel")
+    def parallel(request: Request, readable: Lineage, model: str, before: Before = None) -> Response:
+        """The newest versions, or those before a number, as lines across what differs."""
+        found = readable.versions(model, listed=DRAWN, before=before)
+        params = readable.params(model, [each.number for each in found])
+        at = f"{request.scope['root_path']}/models/{quote(model, safe='')}"
+        lines, axes = version_lines([(each, params.get(each.number, {})) for each in found], at=at)
+        return page(request, "parallel.html", model=readable.model(model), found=found, lines=lines, axes=axes)

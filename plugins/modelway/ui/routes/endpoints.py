@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
-from modelway.lineage.records.values import plain
+from modelway.ui.answer import JsonAnswer
 from modelway.ui.page import page
 from modelway.ui.readable import ReadableLineage
 
@@ -24,14 +24,14 @@ def add_endpoint_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) ->
         return page(request, "endpoint.html", view=view, actions=readable.actions(view))
 
     @app.get("/api/endpoints/{endpoint:path}")
-    def one_as_json(readable: Lineage, endpoint: str) -> JSONResponse:
+    def one_as_json(readable: Lineage, endpoint: str) -> JsonAnswer:
         """Who serves at an endpoint, how its weights changed, and its rollouts."""
         view = readable.endpoint(endpoint)
-        return JSONResponse(
+        return JsonAnswer(
             {
                 "endpoint": view.name,
-                "serving": plain(view.shares),
-                "changes": plain(view.changes),
-                "rollouts": plain(view.rollouts),
+                "serving": view.shares,
+                "changes": view.changes,
+                "rollouts": view.rollouts,
             }
         )

@@ -1,4 +1,4 @@
-"""What a request names, parsed: a time, a digest, a page of a list."""
+"""What a request names, parsed: a time, a digest, where a list begins."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -10,8 +10,8 @@ from starlette.exceptions import HTTPException
 from modelway.errors import ModelwayError
 from modelway.lineage.records.times import parse_time
 
-#: no list is longer, and a database counts in 64 bits
-PageNumber = Annotated[int, Query(alias="page", ge=1, le=1_000_000)]
+#: the number that the versions of a list are before; a database counts them in 32 bits
+Before = Annotated[int | None, Query(ge=1, le=2_147_483_647)]
 
 _Parsed = TypeVar("_Parsed")
 

@@ -7,15 +7,19 @@ from urllib.parse import quote
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 
-from modelway.ui.listing import matching, sorted_models
+from modelway.lineage.graph.traversal import MOST_STEPS
+from modelway.ui.drift import of_version
+from modelway.ui.listing import matching, part_after, sorted_models
 from modelway.ui.page import page
 from modelway.ui.readable import LISTED, ReadableLineage
-from modelway.ui.routes.given import PageNumber, time_of
+from modelway.ui.routes.given import Before, time_of
 
 #: versions that the list of all models shows of each
 NEWEST = 5
 #: models of a page of that list
 MODELS = 20
+#: things of a tree of lineage; the graph loads the others when they are expanded
+IN_TREE = 150
 #: how many versions the chart of a metric has at most
 CHARTED = 200
 
@@ -33,16 +37,15 @@ def add_model_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> No
 
     @app.get("/models")
     def models(
-        request: Request, readable: Lineage, q: str = "", sort: str = "name", number: PageNumber = 1
+        request: Request, readable: Lineage, q: str = "", sort: str = "name", after: str | None = None
     ) -> Response:
         found = sorted_models(matching(readable.models, q), by=sort)
-        last = max(1, -(-len(found) // MODELS))
-        number = min(number, last)
-        listed = found[MODELS * (number - 1) : MODELS * number]
-        places = readable.serving_by_model([model.name for model in listed])
-        shown = [(model, readable.versions(model.name, listed=NEWEST), places.get(model.name, ())) for model in listed]
+        part = part_after(found, after, size=MODELS)
+        names = [model.name for model in part.shown]
+        places, newest = readable.serving_by_model(names), readable.newest(names, each=NEWEST)
+        shown = [(model, newest[model.name], places.get(model.name, ())) for model in part.shown]
         known = {"known": len(readable.models), "count": len(found)}
-        return page(request, "models.html", models=shown, q=q, sort=sort, number=number, last=last, sizes=known)
+        return page(request, "models.html", models=shown, q=q, sort=sort, part=part, sizes=known)
 
     @app.get("/models/{model:path}/was")
     def was(request: Request, readable: Lineage, model: str, wanted: str = "latest", at: str = "") -> Response:
@@ -52,8 +55,8 @@ def add_model_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> No
 
     @app.get("/models/{model:path}/versions/{version}/lineage")
     def graph(request: Request, readable: Lineage, model: str, version: str) -> Response:
-        graphs = dict(zip(("up", "down"), readable.graphs(model, version), strict=True))
-        number = readable.version(model, version).summary.number
+        found = readable.graphs(model, version, steps=MOST_STEPS, most=IN_TREE)
+        graphs, number = dict(zip(("up", "down"), found, strict=True)), readable.number(model, version)
         named = {node.id for each in graphs.values() for node in each.nodes if node.kind == "version"}
         places = [node.removeprefix("version:").rsplit("@", 1) for node in named]
         marks = readable.verifications((name, int(each)) for name, each in places)
@@ -62,27 +65,31 @@ def add_model_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> No
     @app.get("/models/{model:path}/versions/{version}")
     def version(request: Request, readable: Lineage, model: str, version: str) -> Response:
         detail = readable.version(model, version)
-        before, aliases = readable.before(model, detail.summary.number), readable.model(model).aliases
-        return page(request, "version.html", detail=detail, before=before, aliases=aliases)
+        number, aliases = detail.summary.number, readable.model(model).aliases
+        requests = of_version(readable.retrainings(model), number)
+        given = {"before": readable.before(model, number), "aliases": aliases, "requests": requests}
+        return page(request, "version.html", detail=detail, **given)
+
+    @app.get("/models/{model:path}/drift")
+    def drift(request: Request, readable: Lineage, model: str) -> Response:
+        return page(request, "drift.html", model=readable.model(model), found=readable.monitored(model))
 
     # Last: a model's name may have slashes, so its route would match the paths above as well.
     @app.get("/models/{model:path}")
-    def versions(request: Request, readable: Lineage, model: str, metric: str = "", number: PageNumber = 1) -> Response:
+    def versions(request: Request, readable: Lineage, model: str, metric: str = "", before: Before = None) -> Response:
         found = readable.model(model)
-        last = -(-found.count // LISTED)
-        number = min(number, last)
-        shown = readable.versions(model, page=number)
-        charted = readable.versions(model, listed=CHARTED) if found.count > 1 else []
-        place = {"number": number, "last": last, "listed": LISTED}
+        # The list is the first of those that are charted: one read of both.
+        charted = readable.versions(model, listed=CHARTED, before=before)
         places = readable.serving_by_model([model]).get(model, ())
         return page(
             request,
             "model.html",
             model=found,
-            versions=shown,
+            versions=charted[:LISTED],
             charted=charted,
+            before=before,
+            listed=LISTED,
             metric=metric,
             places=places,
             history=readable.alias_history(model),
-            list=place,
         )

@@ -1,72 +1,77 @@
 "use strict";
-// Moves traffic by Airflow's own API, with the session and the rights of who looks at the page; each action is confirmed.
+// Moves an endpoint's traffic: by Airflow's own API, or, where a rollout runs, by a wish in its record.
 (() => {
+  const { acting, call } = window.modelway;
   const section = document.getElementById("actions");
-  const outcome = document.getElementById("outcome");
   const actions = JSON.parse(section.dataset.actions);
   const airflow = section.dataset.airflowUrl;
   const dag = `${airflow}/api/v2/dags/${encodeURIComponent(actions.dag)}`;
-  const say = (text, isBad) => { outcome.textContent = text; outcome.className = isBad ? "warn" : "good"; };
-  const refusals = {
-    401: "Your session has ended: sign in to Airflow again.",
-    403: "Airflow does not let you do this: it needs the right to edit this DAG's runs.",
-    404: "Airflow does not know this DAG, or the run, any more.",
-    409: "Somebody else did this a moment ago: load the page again.",
-  };
-  const call = async (method, url, body) => {
-    const answer = await fetch(url, {
-      method, credentials: "same-origin", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
-    });
-    if (answer.ok) return answer.json();
-    const detail = await answer.json().catch(() => ({}));
-    throw new Error(refusals[answer.status] || `Airflow answers ${answer.status}: ${JSON.stringify(detail.detail ?? detail)}`);
-  };
   const trigger = (conf) => call("POST", `${dag}/dagRuns`, { logical_date: null, conf });
+  const runUrl = actions.run &&
+    `${airflow}/api/v2/dags/${encodeURIComponent(actions.run.dag)}/dagRuns/${encodeURIComponent(actions.run.run)}`;
+  // The state of the rollout's run; "gone" where Airflow has none, undefined where it does not say.
+  const state = async () => {
+    const answer = await fetch(runUrl, { credentials: "same-origin" }).catch(() => ({}));
+    if (answer.status === 404) return "gone";
+    return answer.ok ? (await answer.json()).state : undefined;
+  };
+  const isOver = (found) => ["success", "failed", "gone"].includes(found);
+  // Names the runs that somebody started before and that move this traffic, too.
+  const others = async (mine) => {
+    const query = "state=running&state=queued&order_by=-run_after&limit=20";
+    const answer = await fetch(`${dag}/dagRuns?${query}`, { credentials: "same-origin" }).catch(() => ({}));
+    const { dag_runs: runs = [] } = answer.ok ? await answer.json() : {};
+    const ahead = runs.find((run) => run.dag_run_id !== mine && ["yes", "rollback"].includes(run.conf?.rollout));
+    const by = ahead?.triggering_user_name ? ` by ${ahead.triggering_user_name}` : "";
+    return ahead ? ` The run ${ahead.dag_run_id}${by} moves traffic, too: of the two, one waits for the other.` : "";
+  };
+  const { step } = section.dataset;
+  const steer = (act, said) => async (given) => {
+    const wish = { run: `${actions.run.dag}/${actions.run.run}`, step: Number(step), act, reason: given.reason };
+    if (given.weight) wish.weight = Number(given.weight);
+    await call("POST", section.dataset.rolloutUrl, wish);
+    return said(given);
+  };
+  const soon = "within seconds; load the page again to see it";
   const acts = {
     release: async (given) => {
+      if (actions.busy === "refuse")
+        throw new Error("A rollout runs here, and one at a time is allowed: wait until it is over, or end it first.");
       const run = await trigger({ ...actions.release, version: given.version, reason: given.reason });
-      return `The run ${run.dag_run_id} rolls version ${given.version} out.`;
+      const waits = { wait: " It waits until the rollout that runs is over.", replace: " It ends the rollout that runs." };
+      return `The run ${run.dag_run_id} rolls version ${given.version} out.${waits[actions.busy] ?? await others(run.dag_run_id)}`;
     },
     rollback: async (given) => {
       const run = await trigger({ ...actions.rollback, reason: given.reason });
-      return `The run ${run.dag_run_id} returns the traffic to version ${actions.rollback.version}.`;
+      return `The run ${run.dag_run_id} returns the traffic to version ${actions.rollback.version}.${await others(run.dag_run_id)}`;
     },
+    hold: steer("hold", () => `It is held ${soon}.`),
+    continue: steer("continue", () => `It continues ${soon}.`),
+    promote: steer("promote", () => `It gets all traffic ${soon}. Where the model's rollout needs an approval, its task asks for it.`),
+    weight: steer("weight", (given) => `It gets ${given.weight} % ${soon}, and is held there.`),
     end: async (given) => {
-      const { dag: owner, run } = actions.end;
-      const url = `${airflow}/api/v2/dags/${encodeURIComponent(owner)}/dagRuns/${encodeURIComponent(run)}`;
-      const found = await fetch(url, { credentials: "same-origin" }).then((answer) => answer.ok ? answer.json() : {});
-      if (found.state && !["running", "queued"].includes(found.state))
-        throw new Error(`The run ${run} is over (${found.state}): somebody else was faster, or it ended by itself. Load the ` +
-          "page again; a rollout that still shows as running then is closed by releasing the version that shall serve.");
-      await call("PATCH", url, { state: "failed", note: given.reason });
+      const { run } = actions.run;
+      const found = await state();
+      if (isOver(found))
+        throw new Error(`The run ${run} is over (${found}): somebody else was faster, or it ended by itself. Load the ` +
+          "page again; a rollout that still shows as running then can be closed there.");
+      await call("PATCH", runUrl, { state: "failed", note: given.reason });
       return `The run ${run} is ended; its traffic returns within seconds.`;
     },
+    close: async (given) => {
+      const found = await state();
+      if (!isOver(found)) throw new Error("Its run is not over: it can be ended, and closes itself then.");
+      const run = await trigger({ ...actions.close, reason: given.reason });
+      return `The run ${run.dag_run_id} closes it and gives the traffic to version ${actions.close.version}.`;
+    },
   };
-  const disarm = (button) => {
-    button.textContent = button.dataset.text ?? button.textContent;
-    delete button.dataset.sure;
+  const offerClosing = (found) => {
+    const form = section.querySelector("form[data-action=close]");
+    form.querySelector("label span").textContent = found === "gone" ? "not there any more" : `over (${found})`;
+    form.hidden = false;
+    section.querySelectorAll("form[data-of-run]").forEach((each) => { each.hidden = true; });
   };
-  section.hidden = false;
-  // What was changed after the first press is confirmed again.
-  section.addEventListener("input", (event) => disarm(event.target.form.querySelector("button")));
-  section.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    const form = event.target;
-    const button = form.querySelector("button");
-    if (!button.dataset.sure) {
-      button.dataset.sure = "yes";
-      button.dataset.text = button.textContent;
-      button.textContent = `Yes, ${button.textContent.toLowerCase()}`;
-      say("Press again to confirm.");
-      return;
-    }
-    button.disabled = true;
-    try {
-      say(await acts[form.dataset.action](Object.fromEntries(new FormData(form))));
-    } catch (error) {
-      say(error.message, true);
-    }
-    disarm(button);
-    button.disabled = false;
-  });
+  acting(section, acts);
+  // A rollout whose run died stays as it is: only Airflow knows that it did.
+  if (runUrl) state().then((found) => { if (isOver(found)) offerClosing(found); });
 })();

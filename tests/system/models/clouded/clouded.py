@@ -1,25 +1,3 @@
-import json
-import random
-
-
-def train(job):
-    with job.checkpoint(step=1) as path:
-        path.write_text(json.dumps({"number": random.random()}))
-
-
-def evaluate(job, checkpoint):
-    return {"loss": 0.5}
-
-
-def export(job, checkpoint):
-    import torch
-
-    net = torch.nn.Linear(4, 2)
-    with torch.no_grad():
-        net.weight.fill_(json.loads(checkpoint.read_text())["number"])
-    return net, torch.rand(2, 4)
-
-
 def accept(job, served):
     """Ask the version for all of its golden requests."""
     for request in served.golden.values():
