@@ -169,7 +169,8 @@ def _version_metrics(connection: Connection, keys: list[int]) -> Mapping[int, di
     columns = version_metrics.c
     query = select(columns.version, columns.name, columns.value, columns.flag)
     # Unpacked: a name of each row's column would cost more than the row.
-    for version, name, value, flag in _rows_of(connection, query, version_metrics, keys):
+    rows: Iterable[Any] = _rows_of(connection, query, version_metrics, keys)
+    for version, name, value, flag in rows:
         numbers[version][name] = NON_FINITE[flag] if flag else value
     return numbers
 
