@@ -164,6 +164,8 @@ def test_everybody_can_use_every_page_in_light_and_in_dark(browser, pages):
         assert int(re.findall(r"\d+", ground)[0]) < 128
         found[f"{page}, dark"] = violations(browser, "color-contrast")
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    # The page that is not there is an error for the browser: no later test shall find it.
+    assert len(console_errors(browser)) == 1
     assert {page: wrong for page, wrong in found.items() if wrong} == {}
 
 
