@@ -187,8 +187,10 @@ def _buckets(values: Array) -> Array:
 
     :param values: of float32 or float64
     """
-    bits, unused = (np.uint32, 16) if values.dtype == np.float32 else (np.uint64, 45)
-    return _table(values.dtype.name)[np.ascontiguousarray(values).view(bits) >> bits(unused)]
+    whole = np.ascontiguousarray(values)
+    if values.dtype == np.float32:
+        return _table("float32")[whole.view(np.uint32) >> np.uint32(16)]
+    return _table("float64")[whole.view(np.uint64) >> np.uint64(45)]
 
 
 @cache
