@@ -187,10 +187,9 @@ def _buckets(values: Array) -> Array:
 
     :param values: of float32 or float64
     """
-    whole = np.ascontiguousarray(values)
-    if values.dtype == np.float32:
-        return _table("float32")[whole.view(np.uint32) >> np.uint32(16)]
-    return _table("float64")[whole.view(np.uint64) >> np.uint64(45)]
+    bits: Array = np.ascontiguousarray(values).view(f"u{values.itemsize}")
+    found: Array = _table(values.dtype.name)[bits >> (16 if values.itemsize == 4 else 45)]
+    return found
 
 
 @cache
