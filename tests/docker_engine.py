@@ -70,3 +70,14 @@ def pid_outside(handle: Handle, pid: int) -> int:
         if numbers[-1] == str(pid):
             return int(outside)
     raise AssertionError(f"no process {pid} runs in {handle.name}")
+
+
+def read_log(backend: Any, handle: Handle, *, offset: int = 0) -> tuple[list[str], int]:
+    """Return all lines that a job has printed since ``offset``, and the new offset."""
+    lines: list[str] = []
+    before = None
+    while offset != before:
+        before = offset
+        text, offset = backend.logs(handle, offset=offset)
+        lines += text.splitlines()
+    return lines, offset

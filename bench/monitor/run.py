@@ -137,7 +137,7 @@ def alarms(seen: dict[str, Any], case: Case) -> dict[str, Any]:
 
 def print_table(results: dict[str, Any], peers: dict[str, Any]) -> None:
     """Print false alarms a model and 26 weeks, and the days to find, of the monitor and of others."""
-    print("| case | retrainings of each model | by | modelway | " + " | ".join(peers) + " |")
+    print(f"| {' | '.join(['case', 'retrainings of each model', 'by', 'modelway', *peers])} |")
     print("|---|---|---|---|" + "---|" * len(peers))
     for name, row in results.items():
         numbers = ", ".join(map(str, row["retrainings"]))

@@ -44,7 +44,7 @@ def main() -> int:
     else:
         install_peers()
     with tempfile.TemporaryDirectory(prefix="bench-parse-") as scratch:
-        results = compare(Path(scratch), contestants, sizes=args.sizes, repeat=args.repeat, processor=not args.small)
+        results = compare(Path(scratch), contestants, sizes=args.sizes, repeat=args.repeat, whole=not args.small)
     results["missed"] = missed(results["ratios"])
     show(results)
     print(json.dumps(results))
@@ -69,11 +69,11 @@ def install_peers() -> None:
 
 
 def compare(
-    scratch: Path, contestants: Mapping[str, Writer], *, sizes: list[int], repeat: int, processor: bool
+    scratch: Path, contestants: Mapping[str, Writer], *, sizes: list[int], repeat: int, whole: bool
 ) -> dict[str, Any]:
     """Return the medians and their ratios.
 
-    :param processor: also let a real dag-processor pass over each folder
+    :param whole: also measure imports, and let a real dag-processor pass over each folder
     """
     tasks = child(scratch, "tasks")[0]
     folders = {}
@@ -88,7 +88,7 @@ def compare(
         samples.setdefault((what, name, size), []).append(value)
 
     for _ in range(repeat):
-        for what, name in (("sdk", "airflow.sdk"), ("import", "modelway.dag")):
+        for what, name in (("sdk", "airflow.sdk"), ("import", "modelway.dag")) if whole else ():
             words = [what] if what == "sdk" else [what, name]
             note("import", name, 0, child(scratch, *words)[0]["whole"])
         for (name, size), folder in folders.items():
@@ -98,7 +98,7 @@ def compare(
             note("parse", name, size, found["parse"])
             note("serialise", name, size, found["serialise"])
             note("both", name, size, found["parse"] + found["serialise"])
-            if processor:
+            if whole:
                 note("dag-processor", name, size, dag_processor(scratch / f"home-{name}-{size}", folder))
         for size in sizes:
             note("task start", "modelway", size, task_start(scratch, folders["modelway", size]))

@@ -36,8 +36,8 @@ OURS = f"{sys.executable} -m modelway.server --name model --model-dir {{model}} 
 FLOOR = f"{sys.executable} {HERE}/floor.py {{model}} {{port}}"
 #: each with what its number of requests is divided by
 MODELS: Mapping[str, tuple[Callable[[Path], Path], int]] = {"digits": (write_network, 1), "encoder": (write_encoder, 8)}
-#: turns of a lone client in one round, whose p50 says little where another process has the core meanwhile
-_TURNS = 25
+#: requests of one turn of a lone client: few, since a turn says little where another process has the core meanwhile
+_OF_A_TURN = 40
 #: of the requests, a peer gets one in so many: it takes as much longer
 _PEERS_SHARE = 4
 
@@ -74,9 +74,9 @@ def compare(model: Path, commands: dict[str, str], *, clients: list[int], rounds
 
 def round_of(servers: Mapping[str, Contestant], together: int, number: int) -> dict[str, list[dict[str, float]]]:
     """Measure each server with so many clients, in one turn or more."""
-    turns = _TURNS if together == 1 else 1
     # a lone client waits for each of its requests
-    all_of_them = max(2, number // 2 // turns) if together == 1 else number
+    turns = max(1, number // 2 // _OF_A_TURN) if together == 1 else 1
+    all_of_them = min(number, _OF_A_TURN) if together == 1 else number
     many = {name: max(2, all_of_them // (_PEERS_SHARE if name in PEERS else 1)) for name in servers}
     found: dict[str, list[dict[str, float]]] = {name: [] for name in servers}
     for turn in range(turns):

@@ -137,7 +137,7 @@ class SnapshotDagBundle(BaseDagBundle):
         self._refuse_itself()
         make_private(load_settings().home)
         known = self._remembered()
-        entries, commits = self._look()
+        entries, commits = self._inspect()
         if known and known.signature == signature(entries, commits) and self._is_here(_hex(known.snapshot)):
             return known
         Path(self.base_dir).mkdir(parents=True, exist_ok=True)
@@ -145,7 +145,7 @@ class SnapshotDagBundle(BaseDagBundle):
             package = Path(scratch) / "snapshot.zip"
             for _ in range(3):
                 write_snapshot(entries, commits=commits, to=package)
-                before, (entries, commits) = signature(entries, commits), self._look()
+                before, (entries, commits) = signature(entries, commits), self._inspect()
                 if before == signature(entries, commits):
                     break
             snapshot = self._store.put(package, model=STORED_AS)
@@ -162,7 +162,7 @@ class SnapshotDagBundle(BaseDagBundle):
         self._remember(current)
         return current
 
-    def _look(self) -> tuple[tuple[Entry, ...], dict[str, Any]]:
+    def _inspect(self) -> tuple[tuple[Entry, ...], dict[str, Any]]:
         from modelway.artifacts.commits import git_commits
 
         entries = find_entries(dags=self._dags, models=self._models)

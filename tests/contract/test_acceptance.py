@@ -15,8 +15,8 @@ from modelway.triggers import job as job_trigger
 from modelway.triggers.acceptance import AcceptanceTrigger
 from sqlalchemy import update
 
-from tests.contract.test_rollout import Shop
 from tests.job_folders import store_code
+from tests.rollout_shop import Shop
 
 #: what ``params`` says decides what the model's own tests find
 CODE = """

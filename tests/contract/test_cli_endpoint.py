@@ -15,9 +15,9 @@ from modelway.hooks.settings import load_settings
 from modelway.lineage.records.version import RolloutRecord
 from modelway.lineage.store import open_lineage
 
-from tests.contract.test_endpoints import build_image
 from tests.endpoint_clients import ask, eventually, pid_at, processes_of
 from tests.lineage_samples import make_record
+from tests.tiny_endpoint import build_image
 from tests.tiny_model import write_model
 
 

@@ -1,12 +1,7 @@
 """Jobs on a real Docker engine, here and through the network: crashes between steps, lost connections, what is left."""
 
-import contextlib
-import http.server
 import io
-import json
-import socket
 import tarfile
-import threading
 import time
 import uuid
 
@@ -20,8 +15,8 @@ from modelway.job.agent.usage import usage_in
 from modelway.job.contract import recorded_checkpoints
 from modelway.platforms.docker.engine import Engine
 
-from tests.docker_engine import require_engine
-from tests.job_folders import WAITS, ended, go, put, starts, succeeded, wait_for, write_wheel, written
+from tests.docker_engine import inspected, read_log, require_engine
+from tests.job_folders import WAITS, ended, go, put, starts, succeeded, write_wheel, written
 
 #: one checkpoint a step; after the second it says so and waits, the first time
 STEPS = """
@@ -46,22 +41,6 @@ def name():
     return "docker"
 
 
-def inspected(engine, handle):
-    found = engine.inspect(handle.name)
-    assert found is not None
-    return found
-
-
-def read_log(backend, handle, *, offset=0):
-    """Return all lines that a job has printed since ``offset``, and the new offset."""
-    lines, before = [], None
-    while offset != before:
-        before = offset
-        text, offset = backend.logs(handle, offset=offset)
-        lines += text.splitlines()
-    return lines, offset
-
-
 def containers(engine, run):
     return engine.containers({"modelway.dev/run": run})
 
@@ -79,149 +58,6 @@ def test_a_job_has_no_rights(backend, jobs):
     handle = jobs(STATUS)
     succeeded(backend, handle)
     assert written(backend, handle, "seen") == f"1000 {'0' * 16} {'0' * 16} 1"
-
-
-class Proxy:
-    """Port of this machine that leads to the engine's socket, for as long as it is open."""
-
-    def __init__(self, path):
-        self.path, self.open, self.pairs = path, True, []
-        self.server = socket.create_server(("127.0.0.1", 0))
-        self.address = f"tcp://127.0.0.1:{self.server.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        while True:
-            try:
-                here, _ = self.server.accept()
-            except OSError:
-                return
-            if not self.open:
-                here.close()
-                continue
-            there = socket.socket(socket.AF_UNIX)
-            there.connect(self.path)
-            self.pairs += [here, there]
-            for one, other in ((here, there), (there, here)):
-                threading.Thread(target=self._pass, args=(one, other), daemon=True).start()
-
-    @staticmethod
-    def _pass(one, other):
-        with contextlib.suppress(OSError):
-            while data := one.recv(1 << 16):
-                other.sendall(data)
-        with contextlib.suppress(OSError):
-            other.shutdown(socket.SHUT_WR)
-
-    def cut(self):
-        """Answer no more, and end the connections that there are."""
-        self.open = False
-        for each in self.pairs:
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
-        self.pairs.clear()
-
-    def close(self):
-        self.cut()
-        self.server.close()
-
-
-@pytest.fixture
-def proxy(engine):
-    if not engine.api.base_url.startswith("http+docker"):
-        pytest.fail("this test leads the network to the engine's socket: unset DOCKER_HOST")
-    proxy = Proxy("/var/run/docker.sock")
-    yield proxy
-    proxy.close()
-
-
-@pytest.fixture
-def remote(proxy, home):
-    """The engine as one that is reached through the network only."""
-    return DockerBackend(home=home, client=proxy.address)
-
-
-@pytest.fixture
-def remote_jobs(remote, jobs, backend):
-    """Submit jobs to the engine through the network."""
-
-    def submit(code, **asked):
-        backend.engine = remote.engine
-        return jobs(code, **asked)
-
-    yield submit
-    backend.engine = Engine()
-
-
-def test_an_engine_elsewhere_gets_every_file_through_its_api(remote, remote_jobs, engine, tmp_path):
-    handle = remote_jobs(WAITS, options=Options(memory_bytes=200 << 20))
-    put(remote, handle, "go")
-    succeeded(remote, handle)
-    found = inspected(engine, handle)
-    assert not found["HostConfig"]["Binds"]
-    assert [mount["Type"] for mount in found["Mounts"]] == ["volume"]
-    assert str(tmp_path) not in json.dumps(found), "nothing leads to a place of the worker"
-    (checkpoint,) = recorded_checkpoints(remote.folder(handle))
-    assert checkpoint.path.read_text() == "done"
-
-
-def test_an_engine_that_is_away_is_waited_for_and_nothing_is_lost(proxy, remote, remote_jobs):
-    code = (
-        "import time\ndef train(job):\n    (job.output / 'pid').write_text('1')\n    number = 0\n"
-        "    while not (job.output / 'go').exists():\n"
-        "        print('line', number); number += 1; time.sleep(0.01)\n"
-    )
-    handle = remote_jobs(code)
-    lines, offset = wait_for(lambda: (found := read_log(remote, handle)) and found[0] and found, what="the first line")
-    proxy.cut()
-    status = remote.describe(handle)
-    assert (status.state, status.failure) == (JobState.UNKNOWN, None)
-    assert "the Docker engine does not answer" in status.reason
-    assert remote.logs(handle, offset=offset) == ("", offset)
-    with pytest.raises(SubmitFailed, match="does not answer") as told:
-        remote_jobs(code)
-    assert (told.value.kind, told.value.retryable) == (FailureKind.UNREACHABLE, True)
-    proxy.open = True
-    assert remote.describe(handle).state is JobState.RUNNING
-    assert remote_jobs(code) == handle
-    put(remote, handle, "go")
-    succeeded(remote, handle)
-    rest, end = read_log(remote, handle, offset=offset)
-    assert lines + rest == [f"line {number}" for number in range(len(lines + rest))]
-    assert remote.logs(handle, offset=end) == ("", end)
-
-
-def test_an_engine_that_was_never_there_is_told(home, run):
-    away = DockerBackend(home=home, client="tcp://127.0.0.1:1")
-    with pytest.raises(SubmitFailed, match="DOCKER_HOST") as told:
-        away.engine.containers({})
-    assert told.value.kind is FailureKind.UNREACHABLE
-
-
-def test_an_engine_that_forbids_is_told(home, jobs, backend):
-    class Forbids(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            if self.path.endswith("/version"):
-                answer, status = b'{"ApiVersion": "1.41"}', 200
-            else:
-                answer, status = b'{"message": "authorization denied by plugin house"}', 403
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
-
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Forbids) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        backend.engine = Engine(f"tcp://127.0.0.1:{server.server_port}")
-        with pytest.raises(SubmitFailed, match="authorization denied by plugin house") as told:
-            jobs(WAITS)
-        server.shutdown()
-    assert (told.value.kind, told.value.retryable) == (FailureKind.FORBIDDEN, False)
 
 
 class Killed(BaseException):
@@ -360,7 +196,7 @@ def test_how_a_job_ended_is_known_when_its_container_is_gone(backend, jobs, engi
     handle = jobs("def train(job):\n    print('hello')\n    (job.output / 'x').write_text('1')\n")
     before = succeeded(backend, handle)
     folder, text = backend.folder(handle), backend.logs(handle)
-    image = engine.api.inspect_image(inspected(engine, handle)["Image"])
+    image = engine.api.inspect_image(inspected(handle)["Image"])
     expected = image["RepoDigests"][0].split("@")[1] if image["RepoDigests"] else image["Id"]
     engine.remove(handle.name)
     assert backend.describe(handle) == before
@@ -406,7 +242,7 @@ def test_a_job_that_its_agent_does_not_stop_is_stopped_from_outside(backend, job
     monkeypatch.setattr(docker_backend, "BACKSTOP_SECONDS", -3600)
     status = backend.describe(handle)
     assert (status.state, status.failure) == (JobState.FAILED, FailureKind.DEADLINE)
-    assert not inspected(engine, handle)["State"]["Running"]
+    assert not inspected(handle)["State"]["Running"]
     assert backend.describe(handle) == status
 
 
@@ -468,15 +304,15 @@ def test_old_jobs_of_other_runs_are_removed_with_their_volumes(backend, jobs, en
     at_once = Options(platform={"keep_seconds": 0})
     code = "def train(job): ...\n"
     kept, old, own = jobs(code, run=f"kept-{run}"), jobs(WAITS, run=f"old-{run}", options=at_once), jobs(code)
-    assert inspected(engine, old), "it runs"
+    assert inspected(old), "it runs"
     put(backend, old, "go")
     for handle in (kept, old, own):
         succeeded(backend, handle)
     jobs(code, key="train_2")
     assert engine.inspect(old.name) is None
     assert engine.volumes({"modelway.dev/run": f"old-{run}"}) == []
-    assert inspected(engine, kept)
-    assert inspected(engine, own), "what this run made is kept as long as it goes on"
+    assert inspected(kept)
+    assert inspected(own), "what this run made is kept as long as it goes on"
 
 
 def test_a_run_that_is_over_leaves_nothing_on_the_engine_but_what_runs(backend, jobs, engine, run):
@@ -486,7 +322,7 @@ def test_a_run_that_is_over_leaves_nothing_on_the_engine_but_what_runs(backend, 
         succeeded(backend, handle)
     written(backend, running)
     copy = backend.folder(over)
-    model = inspected(engine, over)["Config"]["Labels"]["modelway.dev/model"]
+    model = inspected(over)["Config"]["Labels"]["modelway.dev/model"]
     assert isinstance(backend, RunFolders)
     assert backend.discard(model="another", run=run) == 0
     assert backend.discard(model=model, run=run) >= 5000
@@ -495,7 +331,7 @@ def test_a_run_that_is_over_leaves_nothing_on_the_engine_but_what_runs(backend, 
     assert [one["Name"] for one in engine.volumes({"modelway.dev/run": run})] == [running.place]
     assert not (copy / "output").exists()
     assert backend.describe(over).state is JobState.SUCCEEDED
-    assert inspected(engine, other)
+    assert inspected(other)
     put(backend, running, "go")
     succeeded(backend, running)
     assert backend.discard(model=model, run=run) >= 0

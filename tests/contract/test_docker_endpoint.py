@@ -31,7 +31,6 @@ from modelway.lineage.store import open_lineage
 from modelway.platforms.docker.engine import Engine
 from modelway.platforms.docker.networks import ensure_network, networks
 
-from tests.contract.test_endpoints import build_image
 from tests.docker_engine import require_engine
 from tests.endpoint_clients import (
     ask,
@@ -45,6 +44,7 @@ from tests.endpoint_clients import (
     remove_loaded,
 )
 from tests.lineage_samples import make_record
+from tests.tiny_endpoint import build_image
 from tests.tiny_model import write_model
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]

@@ -6,12 +6,11 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from hashlib import sha256
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
-from modelway.builders.base import BuildOptions, Layer, LayerFile, load_builder
 from modelway.endpoints.base import (
     Endpoint,
     EndpointSpec,
@@ -19,7 +18,6 @@ from modelway.endpoints.base import (
     ShowsSketches,
     Sticky,
     load_endpoint,
-    predictor_name,
 )
 from modelway.endpoints.docker.images import SERVER_IMAGE
 from modelway.endpoints.gateway import running as gateway_running
@@ -27,7 +25,6 @@ from modelway.endpoints.gateway.commands import Command
 from modelway.endpoints.gateway.container import GATEWAY_IMAGE
 from modelway.endpoints.gateway.routes import Route, Routes
 from modelway.endpoints.gateway.runtime_socket import Runtime
-from modelway.endpoints.local.weights import WeightsInPlace
 from modelway.endpoints.shares import shares
 from modelway.errors import (
     CapabilityMissing,
@@ -37,7 +34,6 @@ from modelway.errors import (
     NotWritable,
     PortTaken,
 )
-from modelway.oci.images import unpack_image
 from modelway.ports import known
 
 from tests.docker_engine import require_engine
@@ -70,6 +66,7 @@ from tests.endpoint_promises import (  # noqa: F401
     test_two_applies_at_once_come_one_after_the_other,
     test_weights_change_under_load_without_one_failed_request,
 )
+from tests.tiny_endpoint import build_image, tiny_spec
 from tests.tiny_model import write_model
 
 #: targets whose promises are tested where their service is started
@@ -148,44 +145,7 @@ def target(endpoint: Endpoint, tmp_path: Path) -> Target:
 
 @pytest.fixture
 def spec(images: dict[int | str, str]) -> Callable[..., EndpointSpec]:
-    def make(weights: dict[int, int], stable: int = 1, **platform: object) -> EndpointSpec:
-        predictors = tuple(
-            Predictor(name=predictor_name(version), version=version, image=images[version], weight=weight)
-            for version, weight in weights.items()
-        )
-        name = predictor_name(stable)
-        return EndpointSpec(name="tiny", model="tiny", predictors=predictors, stable=name, platform=platform)
-
-    return make
-
-
-def test_large_weights_stay_in_the_layer_of_their_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelway.endpoints.local.weights.LEAST_BYTES", 1)
-    endpoint = load_endpoint("local", root=tmp_path / "home folder" / "endpoints")
-    image = build_image(write_model(tmp_path / "model", scale=7), tmp_path / "layout")
-    predictor = Predictor(name="v1", version=1, image=image, weight=100)
-    status = endpoint.apply(EndpointSpec(name="tiny", model="tiny", predictors=(predictor,), stable="v1"))
-    assert [answer for *_, answer in ask(status.url, times=1)] == [7]
-    (weights,) = (tmp_path / "home folder").rglob("model.safetensors*")
-    blobs = {path.stat().st_ino: path for path in (tmp_path / "layout" / "blobs" / "sha256").iterdir()}
-    if weights.stat().st_nlink > 1:
-        assert weights.name == "model.safetensors.layer"
-        assert weights.stat().st_ino in blobs
-    # Started again, it finds the unpacked image as it was.
-    endpoint.stop("tiny")
-    assert [answer for *_, answer in ask(endpoint.start("tiny").url, times=1)] == [7]
-    endpoint.delete("tiny")
-
-
-def test_weights_are_copied_where_the_layer_cannot_have_another_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("modelway.endpoints.local.weights.LEAST_BYTES", 1)
-    monkeypatch.setattr("modelway.endpoints.local.weights.share", lambda *_, **__: False)
-    image = build_image(write_model(tmp_path / "model", scale=7), tmp_path / "layout")
-    root = unpack_image(reference=image, into=tmp_path / "images", in_place=WeightsInPlace())
-    for name in ("model.onnx", "model.safetensors"):
-        assert (root / "models" / "model" / name).read_bytes() == (tmp_path / "model" / "model" / name).read_bytes()
+    return partial(tiny_spec, images)
 
 
 def test_the_counts_of_inputs_and_answers_are_those_of_each_version(
@@ -507,21 +467,3 @@ def kind_of(endpoint: Endpoint) -> str:
 def again(endpoint: Endpoint, folder: Path) -> Endpoint:
     """The same endpoint as another process opens it."""
     return load_endpoint(kind_of(endpoint), root=folder / "home folder" / "endpoints")
-
-
-def build_image(model: Path, layout: Path, *, path: str = "/models") -> str:
-    files = tuple(
-        LayerFile(
-            path_in_image=f"{path}/{file.relative_to(model)}",
-            source=file,
-            size=file.stat().st_size,
-            digest=f"sha256:{sha256(file.read_bytes()).hexdigest()}",
-        )
-        for file in sorted(model.glob("**/*"))
-        if file.is_file()
-    )
-    builder = load_builder("oci")
-    built = builder.build(
-        layers=(Layer(files=files),), base="scratch", options=BuildOptions(name="tiny", layout=layout)
-    )
-    return built.reference

@@ -4,13 +4,12 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.job_folders import runs
+from tests.job_folders import runs, wait_for
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -42,62 +41,61 @@ os._exit(0)
 
 
 @pytest.fixture
-def scheduler(tmp_path):
+def log(tmp_path):
+    return tmp_path / "log.txt"
+
+
+@pytest.fixture
+def scheduler(tmp_path, log):
     """A process that has what forks, and a worker."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "plugins"), "AIRFLOW_HOME": str(tmp_path)}
-    with (tmp_path / "log.txt").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-c", SCHEDULER],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
+    words = [sys.executable, "-c", SCHEDULER]
+    with log.open("wb") as output:
+        process = subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=output, stderr=output)
     yield process
     for each in (*psutil.Process(process.pid).children(recursive=True), process) if process.poll() is None else ():
         each.kill()
-    process.communicate()
+    process.stdin.close()
+    process.wait()
 
 
-def end_run(process, *words):
-    process.stdin.write(json.dumps(words) + "\n")
+def end_run(process, log, *words):
+    """End a run and return what was printed of it."""
+    before = printed(log)
+    process.stdin.write(json.dumps(words).encode() + b"\n")
     process.stdin.flush()
-    # Airflow may have printed before that it makes its configuration.
-    return json.loads(next(line for line in process.stdout if line.startswith("[")))
+    wait_for(lambda: len(printed(log)) > len(before), seconds=180.0, what="what follows the run")
+    return printed(log)[-1]
 
 
-def test_each_run_has_a_process_of_its_own_until_the_scheduler_ends(scheduler, tmp_path):
-    first, second = (
-        end_run(scheduler, f"digits/r{n}", state, ["local"]) for n, state in enumerate(("failed", "success"))
-    )
-    assert [first[0], second[0]] == [["digits/r0", "failed", "local"], ["digits/r1", "success", "local"]]
-    forks, worker = first[2], next(iter({each.pid for each in psutil.Process(scheduler.pid).children()} - {first[2]}))
+def printed(log):
+    """Return the whole lines of the script's own."""
+    lines = log.read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.startswith("[") and line.endswith("\n")]
+
+
+def test_each_run_has_a_process_of_its_own_until_the_scheduler_ends(scheduler, log):
+    first, second = (end_run(scheduler, log, f"digits/{state}", state, ["local"]) for state in ("failed", "success"))
+    assert [first[0], second[0]] == [["digits/failed", "failed", "local"], ["digits/success", "success", "local"]]
     # A failure is no concern of the next one; each has a session of its own, and reads connections as the scheduler.
-    assert second[2] == forks
+    forks = second[2]
+    assert first[2] == forks
     assert first[1] == first[3] != second[1] == second[3]
     assert first[4] == second[4] == "server"
+    (worker,) = (each for each in psutil.Process(scheduler.pid).children() if each.pid != forks)
     scheduler.stdin.close()
     scheduler.wait(timeout=60)
     try:
-        deadline = time.monotonic() + 60
-        while runs(forks):
-            assert time.monotonic() < deadline, "what forks has not ended with the scheduler"
-            time.sleep(0.05)
-        assert runs(worker)
+        wait_for(lambda: not runs(forks), what="the end of what forks")
+        assert runs(worker.pid)
     finally:
-        psutil.Process(worker).kill()
-    assert "ValueError: of the work" in (tmp_path / "log.txt").read_text()
+        worker.kill()
+    wait_for(lambda: "ValueError: of the work" in log.read_text(), what="the failure")
 
 
-def test_where_the_process_that_forks_was_killed_another_is_started(scheduler):
-    forks = end_run(scheduler, "digits/r1", "success", ["local"])[2]
+def test_where_the_process_that_forks_was_killed_another_is_started(scheduler, log):
+    forks = end_run(scheduler, log, "digits/r1", "success", ["local"])[2]
     psutil.Process(forks).kill()
-    deadline = time.monotonic() + 60
-    while runs(forks):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    assert end_run(scheduler, "digits/r2", "success", ["local"]) == [
-        "by a process",
-        ["digits/r2", "success", ["local"]],
-    ]
+    wait_for(lambda: not runs(forks), what="its end")
+    words = ["digits/r2", "success", ["local"]]
+    assert end_run(scheduler, log, *words) == ["by a process", words]

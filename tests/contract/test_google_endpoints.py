@@ -12,11 +12,8 @@ import httpx
 import pytest
 from modelway.endpoints.base import (
     Endpoint,
-    EndpointSpec,
     EndpointStatus,
-    Predictor,
     load_endpoint,
-    predictor_name,
     request_headers,
 )
 from modelway.endpoints.cloud_run.observed import Seen
@@ -52,6 +49,7 @@ from tests.google.endpoints import PROJECT, REGION, pushed_images, serving_fake
 from tests.google.fake import CUT, LOST_ANSWER, NOT_DONE, GoogleFake
 from tests.google.vertex_endpoints import VertexEndpoints
 from tests.system.registry import needs_registry
+from tests.tiny_endpoint import tiny_spec
 from tests.tiny_model import infer_body
 
 pytestmark = needs_registry
@@ -85,16 +83,7 @@ def opened(kind: str, fake: GoogleFake, folder: Path) -> Endpoint:
 
 @pytest.fixture
 def spec(images: dict[int | str, str]) -> Make:
-    def make(weights: dict[int, int], stable: int = 1, **platform: object) -> EndpointSpec:
-        predictors = tuple(
-            Predictor(name=predictor_name(version), version=version, image=images[version], weight=weight)
-            for version, weight in weights.items()
-        )
-        section = {**PLACE, **platform}
-        name = predictor_name(stable)
-        return EndpointSpec(name="tiny", model="tiny", predictors=predictors, stable=name, platform=section)
-
-    return make
+    return lambda weights, stable=1, **platform: tiny_spec(images, weights, stable, **{**PLACE, **platform})
 
 
 class Served:

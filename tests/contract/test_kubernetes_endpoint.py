@@ -25,7 +25,6 @@ from modelway.endpoints.base import (
     Predictor,
     Sticky,
     load_endpoint,
-    predictor_name,
 )
 from modelway.errors import (
     CapabilityMissing,
@@ -43,6 +42,7 @@ from tests.kubernetes_cluster import kubectl, own_namespace, require_cluster
 from tests.kubernetes_endpoint import kill_container, pod_names
 from tests.pushed_models import pushed_models
 from tests.system.registry import needs_registry
+from tests.tiny_endpoint import tiny_spec
 
 # Its images are pushed first, and pods take their time on a busy node.
 pytestmark = [needs_registry, pytest.mark.timeout(900)]
@@ -76,18 +76,8 @@ def endpoint(client: Any, tmp_path_factory: pytest.TempPathFactory) -> Endpoint:
 
 @pytest.fixture(scope="module")
 def spec(images: dict[int | str, str], place: str) -> Make:
-    def make(weights: dict[int, int], stable: int = 1, replicas: int = 1, **platform: Any) -> EndpointSpec:
-        predictors = tuple(
-            Predictor(
-                name=predictor_name(version), version=version, image=images[version], weight=weight, replicas=replicas
-            )
-            for version, weight in weights.items()
-        )
-        section = {"namespace": place, "gateway_replicas": 1, "prepull": False, **platform}
-        name = predictor_name(stable)
-        return EndpointSpec(name="tiny", model="tiny", predictors=predictors, stable=name, platform=section)
-
-    return make
+    section = {"namespace": place, "gateway_replicas": 1, "prepull": False}
+    return lambda weights, *numbers, **more: tiny_spec(images, weights, *numbers, **{**section, **more})
 
 
 def objects(place: str, *kinds: str) -> list[str]:

@@ -58,6 +58,7 @@ ROWS = {
         "INSERT INTO stages (run, name, position, skipped, environment) VALUES (1, 'fine', 0, {false}, 1)",
     ],
     "0007": [],
+    "0008": [],
 }
 
 

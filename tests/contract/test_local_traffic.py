@@ -18,9 +18,9 @@ from modelway.endpoints.base import Endpoint, EndpointSpec, EndpointStatus, Mirr
 from modelway.endpoints.gateway.runtime_socket import Runtime, socket_path, unix_socket
 from modelway.errors import CapabilityMissing
 
-from tests.contract.test_endpoints import build_image
 from tests.endpoint_clients import BODY, Client, ask, eventually, load, pid_at, processes_of
 from tests.inference_messages import SERVICE, message, parsed
+from tests.tiny_endpoint import build_image
 from tests.tiny_model import WIDTH, write_model
 
 #: passed by chance once in a thousand, for 2 degrees of freedom; the users are always the same, so that chance is past

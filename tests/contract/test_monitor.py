@@ -29,8 +29,8 @@ from modelway.server.core.signature import TensorSpec
 from modelway.sketches import Counts
 from modelway.triggers import monitor as monitor_trigger
 
-from tests.contract.test_rollout import Shop
 from tests.endpoint_clients import eventually, pid_at
+from tests.rollout_shop import Shop
 from tests.tiny_model import WIDTH
 
 RULES = Rules(

@@ -18,9 +18,9 @@ from modelway.operators.deploy import DeployModelOperator
 from modelway.runs import rollout as running
 from sqlalchemy import update
 
-from tests.contract.test_rollout import Killed, die_at_wait
 from tests.contract.test_rollout_judged import Counters, abort, begin, rollout_of
 from tests.contract.test_rollout_judged import serving as serving
+from tests.rollout_shop import Killed, die_at_wait
 
 
 @pytest.fixture
@@ -343,12 +343,12 @@ def test_a_rollout_in_which_nothing_happens_shows_that_it_lives(serving, monkeyp
     begin(serving, monkeypatch, interval=7200)
     counters = Counters(monkeypatch, v1=(0, 0), v2=(0, 0))
     rollout, long_ago = rollout_of(serving), datetime.now(UTC) - timedelta(minutes=50)
-    rollout.look()
+    rollout.inspect()
     for out_of_reach in (0, 1):
         with serving.lineage.engine.begin() as connection:
             connection.execute(update(table).where(table.c.run_id == "tiny/run-2").values(updated_at=long_ago))
         counters.out_of_reach = out_of_reach
         events = serving.lineage.events("tiny")
-        assert rollout.look().action == "hold"
+        assert rollout.inspect().action == "hold"
         assert serving.rollout(2).updated_at > long_ago
         assert serving.lineage.events("tiny") == events

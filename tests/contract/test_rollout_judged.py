@@ -23,8 +23,8 @@ from modelway.runs.rollout import Rollout
 from modelway.triggers import rollout as rollout_trigger
 from modelway.triggers.rollout import RolloutTrigger
 
-from tests.contract.test_rollout import Killed, Shop, die_at_wait
 from tests.endpoint_clients import ask, eventually
+from tests.rollout_shop import Killed, Shop, die_at_wait
 from tests.tiny_model import infer_body
 
 
@@ -178,14 +178,14 @@ def test_a_gateway_that_restarts_in_mid_step_repeats_no_request_and_counts_on(se
     begin(serving, monkeypatch, steps=(50, 100), requests=1000)
     rollout, url = rollout_of(serving), serving.endpoint.status("tiny").url
     ask(url, 30)
-    rollout.look()
+    rollout.inspect()
     folder = serving.home / "endpoints" / "tiny"
     pid = json.loads((folder / "state.json").read_text())["gateway"]["pid"]
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: serving.endpoint.status("tiny").gateway_ready and _pid(folder) != pid)
-    assert rollout.look().action == "hold"
+    assert rollout.inspect().action == "hold"
     ask(url, 20)
-    assert rollout.look().action == "hold"
+    assert rollout.inspect().action == "hold"
     evidence = rollout_record.evidence_of(rollout.record)
     assert evidence.canary_total.requests + evidence.stable_total.requests == 50
 
@@ -233,7 +233,7 @@ def test_a_look_after_the_end_does_not_bring_a_rollout_back(serving, monkeypatch
     stale = rollout_of(serving).record
     assert abort("by hand") is not None
     with pytest.raises(RolloutAborted, match="by hand"):
-        rollout_of(serving).look()
+        rollout_of(serving).inspect()
     with pytest.raises(RolloutAborted, match="by hand"):
         serving.lineage.save_rollout(replace(stale, detail={**stale.detail, "verdict": {}}))
     assert serving.rollout(2).state == "aborted"
@@ -244,7 +244,7 @@ def test_an_endpoint_that_does_not_answer_for_a_while_is_waited_for(serving, mon
     counters = Counters(monkeypatch, v1=(90, 0), v2=(10, 0))
     counters.out_of_reach = 3
     rollout = rollout_of(serving)
-    verdicts = [rollout.look() for _ in range(5)]
+    verdicts = [rollout.inspect() for _ in range(5)]
     assert [verdict.action for verdict in verdicts] == ["hold", "hold", "hold", "promote", "promote"]
     assert "cannot be read: EndpointNotReady: the gateway does not answer" in verdicts[0].reason
 
@@ -252,7 +252,7 @@ def test_an_endpoint_that_does_not_answer_for_a_while_is_waited_for(serving, mon
 def test_a_weight_that_was_changed_by_hand_is_named(serving, monkeypatch):
     begin(serving, monkeypatch)
     serving.endpoint.set_weights("tiny", {"v1": 70, "v2": 30})
-    verdict = rollout_of(serving).look()
+    verdict = rollout_of(serving).inspect()
     assert verdict.action == "hold"
     assert "version 2 has 30% of the requests in place of 10 %: its weight was changed by hand" in verdict.reason
 
@@ -396,7 +396,7 @@ def test_a_person_sets_the_share_of_a_version_holds_it_and_promotes_it(serving, 
             serving.promote(2, deployed)
     assert serving.weights == {1: 65, 2: 35}
     assert serving.lineage.weight_history("tiny")[0].actor == "mia"
-    assert rollout_of(serving).look().reason == "held by mia: a talk"
+    assert rollout_of(serving).inspect().reason == "held by mia: a talk"
     steer("promote", 1)
     done = serving.promote(2, deployed)
     assert done["weights"] == {"2": 100}
@@ -407,7 +407,7 @@ def test_a_person_sets_the_share_of_a_version_holds_it_and_promotes_it(serving, 
 
 def test_a_record_that_a_person_changed_between_two_looks_is_read_again(serving, monkeypatch):
     deployed = begin(serving, monkeypatch)
-    look, changed = Rollout.look, []
+    look, changed = Rollout.inspect, []
 
     def changed_meanwhile(self):
         if not changed:
@@ -417,5 +417,5 @@ def test_a_record_that_a_person_changed_between_two_looks_is_read_again(serving,
             raise RolloutChanged("the rollout was changed by another process")
         return look(self)
 
-    monkeypatch.setattr(Rollout, "look", changed_meanwhile)
+    monkeypatch.setattr(Rollout, "inspect", changed_meanwhile)
     assert [step["weight"] for step in serving.promote(2, deployed)["steps"]] == [10, 100]

@@ -24,9 +24,9 @@ from modelway.triggers import turn
 from modelway.triggers.approval import ApprovalTrigger
 from modelway.triggers.turn import TurnTrigger
 
-from tests.contract.test_rollout import Killed, Shop, die_at_wait
 from tests.contract.test_rollout_judged import Counters, abort
 from tests.endpoint_clients import pid_at
+from tests.rollout_shop import Killed, Shop, die_at_wait
 
 #: the id of a task instance
 TASK = "0199c5b0-0000-7000-8000-000000000001"
@@ -340,7 +340,7 @@ def test_an_answer_is_recorded_though_a_last_look_comes_between(shop, asked, mon
     ask(shop, shop.deploy(2))
     rollout = Rollout(store=shop.lineage, port=shop.endpoint, endpoint="tiny", run="tiny/run-2")
     read = shop.lineage.rollout
-    looks = [rollout.look]
+    looks = [rollout.inspect]
 
     def read_then_look(endpoint, run):
         found = read(endpoint, run)
@@ -392,7 +392,7 @@ def test_an_approval_may_take_longer_than_the_patience_of_the_step(shop, asked):
     shop.lineage.save_rollout(replace(record, detail={**record.detail, **times, "evidence": evidence}))
     record_answer(shop.lineage, endpoint="tiny", run="tiny/run-2", event=answer("Approve"))
     rollout = Rollout(store=shop.lineage, port=shop.endpoint, endpoint="tiny", run="tiny/run-2")
-    verdict = rollout.look()
+    verdict = rollout.inspect()
     assert verdict.action == "hold", verdict.reason
     assert not {"waits_for", "waits_since"} & rollout.record.detail.keys()
 

@@ -13,8 +13,8 @@ import pytest
 from modelway.endpoints.base import Endpoint, EndpointSpec, EndpointStatus, Predictor, load_endpoint
 from modelway.endpoints.local.supervisor import RESTARTS
 
-from tests.contract.test_endpoints import build_image
 from tests.endpoint_clients import ask, eventually, pid_at, processes_of
+from tests.tiny_endpoint import build_image
 from tests.tiny_model import write_model
 
 

@@ -8,8 +8,8 @@ import pytest
 from modelway.cli import run as run_command
 from modelway.localairflow import interrupts
 
-from tests.contract.test_rollout import Shop
 from tests.contract.test_rollout_judged import begin
+from tests.rollout_shop import Shop
 
 ARGUMENTS = SimpleNamespace(model="tiny", run_after=None, interval=None, partition=None, set=[])
 

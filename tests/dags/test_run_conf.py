@@ -1,7 +1,7 @@
 """``modelway run``: on the command line, the fields of the form, and what a schedule would tell the run."""
 
 import pytest
-from modelway.cli.run import run_conf, told_by_schedule
+from modelway.cli.run import run_conf, set_by_schedule
 from modelway.errors import ModelwayError
 from modelway.spec.model import ModelSpec
 
@@ -43,18 +43,18 @@ FIFTH = ["2026-01-05T00:00:00+00:00", "2026-01-06T00:00:00+00:00"]
 
 
 def test_a_run_started_then_has_the_last_interval_of_then():
-    told = told_by_schedule(DAILY, run_after="2026-01-06T08:00+02:00")
-    assert told == {"run_after": "2026-01-06T08:00:00+02:00", "interval": FIFTH, "partition": None}
+    found = set_by_schedule(DAILY, run_after="2026-01-06T08:00+02:00")
+    assert found == {"run_after": "2026-01-06T08:00:00+02:00", "interval": FIFTH, "partition": None}
     # A day without a time means its last moment: the interval that ends with it is not over.
-    assert told_by_schedule(DAILY, run_after="2026-01-06")["interval"] == FIFTH
-    assert told_by_schedule(SPEC, run_after="2026-01-06")["interval"] is None
+    assert set_by_schedule(DAILY, run_after="2026-01-06")["interval"] == FIFTH
+    assert set_by_schedule(SPEC, run_after="2026-01-06")["interval"] is None
 
 
 @pytest.mark.parametrize("spec", [SPEC, DAILY])
 def test_an_interval_is_taken_as_it_is_given_with_or_without_a_schedule(spec):
-    told = told_by_schedule(spec, interval=("2026-01-05", "2026-01-05T12:30"), partition="north")
+    found = set_by_schedule(spec, interval=("2026-01-05", "2026-01-05T12:30"), partition="north")
     begin, end = "2026-01-05T00:00:00+00:00", "2026-01-05T12:30:00+00:00"
-    assert told == {"run_after": None, "interval": [begin, end], "partition": "north"}
+    assert found == {"run_after": None, "interval": [begin, end], "partition": "north"}
 
 
 @pytest.mark.parametrize(
@@ -68,4 +68,4 @@ def test_an_interval_is_taken_as_it_is_given_with_or_without_a_schedule(spec):
 )
 def test_times_that_are_none_are_refused(given, told):
     with pytest.raises(ModelwayError, match=told):
-        told_by_schedule(SPEC, **given)
+        set_by_schedule(SPEC, **given)

@@ -70,6 +70,7 @@ SERVING = contract(
         "rollout_judged",
         "rollout_policies",
         "acceptance",
+        "weights_in_place",
     ),
     *(
         "server",

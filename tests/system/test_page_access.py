@@ -285,7 +285,8 @@ def test_a_rollout_that_runs_is_held_moved_and_promoted_by_who_may_edit_its_dag(
         text = wait(browser, By.TAG_NAME, "main").text
         for part in ("the <best> so far", "eu gpu description and tags by ada"):
             assert part in text
-        assert [error for error in console_errors(browser) if " 409 " not in error] == []
+        ours = [error for error in console_errors(browser) if "/modelway/" in error]
+        assert [error for error in ours if " 409 " not in error] == []
 
 
 def save_note(browser: Chrome, description: str, tags: str, *, is_open: bool = False) -> str:
@@ -321,8 +322,8 @@ def test_a_rollout_is_ended_once_from_the_page_of_its_endpoint(airflow: str) -> 
         assert "is over (failed): somebody else was faster" in act(browser, "end", reason="again")
         # No listener of a scheduler has closed it: as after the death of a worker.
         browser.get(f"{airflow}/modelway/endpoints/letters")
-        closed = act(browser, "close", reason="its worker died")
-        assert closed.endswith("closes it and gives the traffic to version 1.")
+        # The model has no DAG of its own here: in test_page_live.py it is closed.
+        assert act(browser, "close", reason="its worker died").startswith("Airflow does not know this DAG")
     ended = httpx.get(run, headers=headers, timeout=60).json()
     assert (ended["state"], ended["note"]) == ("failed", "too slow")
 

@@ -44,7 +44,7 @@ def test_the_best_candidate_becomes_the_version_though_one_raised_and_one_was_ki
 def test_a_cleared_run_finds_its_finished_candidates_again(lab):
     assert lab.finish(MODEL) == "success"
     run_id = lab.runs[MODEL]
-    jobs = sorted((lab.home / "jobs" / MODEL).glob("*/train-*"))
+    jobs = [job for stage in ("short", "full") for job in (lab.home / "jobs" / MODEL).glob(f"*/train-{stage}-c*")]
     assert len(jobs) == 6
     before = {attempt for job in jobs for attempt in job.glob("g*/try-*")}
     lab.api.clear(MODEL, run_id)

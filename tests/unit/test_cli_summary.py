@@ -21,7 +21,11 @@ VALUES: dict[str, Any] = {
 def summary(**changes: Any) -> list[str]:
     values = {**VALUES, **{task.replace("__", "."): value for task, value in changes.items()}}
     text = io.StringIO()
-    print_summary(Console(file=text), xcom=lambda task, key: values.get(task), extras=Extras())
+    print_summary(
+        Console(file=text),
+        xcom=lambda task, key: values.get(task if key == "return_value" else f"{task} {key}"),
+        extras=Extras(),
+    )
     return text.getvalue().splitlines()
 
 
@@ -38,6 +42,13 @@ def test_a_run_that_trained() -> None:
         "  image          r@d (v3)",
         "  endpoint       http://here/v2/models/digits/infer (version 3 100 %)",
     ]
+
+
+def test_a_run_that_trained_several_candidates() -> None:
+    states = {"c01": "dropped", "c02": "selected", "c03": "failed", "c04": "dropped"}
+    candidates = [{"id": name, "state": state, "params": {"lr": 0.0125}} for name, state in states.items()]
+    printed = summary(**{"evaluate.select sweep": {"selected": "c02", "candidates": candidates}})
+    assert printed[4] == "  candidates     c02 of 4 (lr=0.0125); 2 dropped, 1 failed"
 
 
 def test_a_run_that_reused_a_version() -> None:

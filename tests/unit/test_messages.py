@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from modelway.errors import ModelwayError
+from modelway.runs.messages.candidates import Candidate, Sweep
 from modelway.runs.messages.checkpoints import Checkpoint, StageReport
 from modelway.runs.messages.code import CodePackage, RunPlan
 from modelway.runs.messages.evaluation import (
@@ -101,6 +102,25 @@ RECORDED: list[tuple[type[Message], dict[str, Any]]] = [
         },
     ),
 ]
+#: what has been written with a format number from the beginning
+SINCE: list[tuple[type[Message], dict[str, Any]]] = [
+    (Candidate, {"id": "c02", "params": {"lr": 0.1}, "checkpoint": {**CHECKPOINT, "candidate": "c02"}}),
+    (
+        Sweep,
+        {
+            "method": "halving",
+            "selected": "c02",
+            "candidates": [
+                {
+                    **{"id": "c02", "params": {"lr": 0.1}, "state": "selected", "stage": "fine", "reason": ""},
+                    **{"checkpoint": "c02-fine-000002", "metrics": {"loss": 0.5}, "not_finite": {}},
+                    **{"seconds": 3.5, "cpu_seconds": 2.0, "gpu_seconds": None},
+                }
+            ],
+        },
+    ),
+]
+RECORDED += SINCE
 #: keys of before by those of now
 RENAMED = {"held": "blocked_reason", "asked": "requested", "taken": "reuse_reason"}
 by_kind = pytest.mark.parametrize(("kind", "recorded"), RECORDED, ids=[f"{kind.__name__}" for kind, _ in RECORDED])

@@ -68,7 +68,7 @@ def run_model(args: argparse.Namespace) -> int:
     from modelway.hooks.settings import load_settings
 
     spec = model_spec(args.model)
-    about = told_by_schedule(spec, run_after=args.run_after, interval=args.interval, partition=args.partition)
+    about = set_by_schedule(spec, run_after=args.run_after, interval=args.interval, partition=args.partition)
 
     _refuse_approval(spec, args.set)
     from modelway.cli._endpoints import serving_lines
@@ -218,7 +218,7 @@ def _print_outcome(console: "Console", outcome: Path, log: Path) -> int:
     return 1
 
 
-def told_by_schedule(
+def set_by_schedule(
     spec: "ModelSpec",
     *,
     run_after: str | None = None,

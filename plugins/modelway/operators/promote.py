@@ -229,7 +229,7 @@ class PromoteModelOperator(EnvironmentOperator):
         while True:
             if self._killed:
                 raise RolloutAborted("a user ended the task")
-            verdict = rollout.look()
+            verdict = rollout.inspect()
             if verdict.action == "promote":
                 evidence = evidence_text(verdict.numbers.get("tests", {}))
                 self.log.info("the step is over: %s; evidence against the version: %s", verdict.reason, evidence)

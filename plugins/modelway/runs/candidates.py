@@ -80,8 +80,8 @@ def _value(searched: SearchedSection, place: float) -> Any:
     if searched.values is not None:
         return searched.values[int(place * len(searched.values))]
     if searched.int_ is not None:
-        low, high = searched.int_
-        return min(high, low + int(place * (high - low + 1)))
+        first, last = searched.int_
+        return min(last, first + int(place * (last - first + 1)))
     if searched.uniform is not None:
         low, high = searched.uniform
         return low + place * (high - low)

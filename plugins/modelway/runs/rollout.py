@@ -116,7 +116,7 @@ class Rollout:
             self._give_back(record)
             raise
 
-    def look(self) -> Verdict:
+    def inspect(self) -> Verdict:
         """Read the counts once more and return what is to be done with the present step.
 
         What does not answer for a while is waited for, as long as the step may take.
@@ -125,7 +125,7 @@ class Rollout:
         :raises EndpointNotReady: the endpoint, or its gateway, does not answer, and the step's time is over
         """
         try:
-            return self._look()
+            return self._inspected()
         except RolloutAborted:
             raise
         except Exception as error:
@@ -134,7 +134,7 @@ class Rollout:
             reason = f"the endpoint cannot be read: {type(error).__name__}: {error}"
             return Verdict(action="hold", reason=reason.splitlines()[0])
 
-    def _look(self) -> Verdict:
+    def _inspected(self) -> Verdict:
         record = self.record
         if record.state == "aborted":
             raise RolloutAborted(f"this run's rollout was aborted: {record.detail.get('reason')}")

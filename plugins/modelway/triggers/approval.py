@@ -93,7 +93,7 @@ class ApprovalTrigger(RolloutTrigger):
             rollout = await self._open()
             if (await in_thread(lambda: rollout.record)).state != "running":
                 return True
-            verdict = await in_thread(rollout.look)
+            verdict = await in_thread(rollout.inspect)
         except RolloutAborted as error:
             await self._abort(error.what)
             return True

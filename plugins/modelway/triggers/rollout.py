@@ -96,7 +96,7 @@ class RolloutTrigger(BaseTrigger):
             if held_since(record.detail) is not None:
                 # The step lasts as long as a person holds it.
                 self.until = max(self.until, time.time())
-            verdict = await in_thread(rollout.look)
+            verdict = await in_thread(rollout.inspect)
         except RolloutAborted as error:
             await self._abort(error.what)
             return True

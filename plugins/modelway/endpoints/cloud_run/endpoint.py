@@ -83,7 +83,7 @@ class CloudRunEndpoint:
         place = self._at(desired.own)
         memory = steps.Memory(**copy.deepcopy(dict(change.memory))) if change is not None else None
         for _ in range(CONFLICTS):
-            names, seen, memory = self._look(desired, place, memory)
+            names, seen, memory = self._inspect(desired, place, memory)
             step = steps.next_step(desired, seen, names, memory, patience=patience)
             if isinstance(step, Done):
                 return self._status(place, spec.name)
@@ -111,7 +111,7 @@ class CloudRunEndpoint:
         assert self.place is not None
         return self.place
 
-    def _look(
+    def _inspect(
         self, desired: Desired, place: Place, memory: steps.Memory | None
     ) -> tuple[dict[str, str], Seen | None, steps.Memory]:
         """Return the names of the predictors' revisions, and the service with those that there are.

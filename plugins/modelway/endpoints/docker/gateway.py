@@ -37,7 +37,7 @@ class Changed(EndpointNotReady):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class GatewayAnswers:
     """What a gateway's container answered."""
 
     #: status and text by page; 0 and nothing where nothing answered
@@ -105,7 +105,7 @@ class DockerGateway(RunningGateway):
             raise Changed("somebody else changed it meanwhile", where=f"endpoint {self.name}", do="Apply it again")
         Runtime(lambda _: _texts(answer)).run(commands)
 
-    def look(self, *, urls: Sequence[str] = (), commands: Sequence[str] = ()) -> Look:
+    def query(self, *, urls: Sequence[str] = (), commands: Sequence[str] = ()) -> GatewayAnswers:
         """Return what pages of the endpoint's network and HAProxy answer: one execution in the gateway's container.
 
         :raises EndpointNotReady: when the gateway does not run
@@ -116,7 +116,7 @@ class DockerGateway(RunningGateway):
         if not (isinstance(statuses, list) and isinstance(texts, list) and isinstance(answers, list)):
             raise self._silent(f"its agent answered {answer}")
         pages = [(int(status), str(text)) for status, text in zip(statuses, texts, strict=True)]
-        return Look(pages=pages, answers=[str(text) for text in answers])
+        return GatewayAnswers(pages=pages, answers=[str(text) for text in answers])
 
     def ensure(self, routes: Routes, *, host: str, port: int | None, known_port: int | None, ip: str) -> int:
         """Run the container and return the port that it is published at; another one only if it must be another.

@@ -158,7 +158,7 @@ def are_ready(states: Sequence[ServerState], gateway: DockerGateway) -> list[boo
     """
     if not states:
         return []
-    return [status == 200 for status, _ in gateway.look(urls=[ready_url(state) for state in states]).pages]
+    return [status == 200 for status, _ in gateway.query(urls=[ready_url(state) for state in states]).pages]
 
 
 def _can_become(container: Object, body: Mapping[str, Any]) -> bool:

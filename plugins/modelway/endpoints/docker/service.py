@@ -204,9 +204,9 @@ class Service:
         if runs:
             try:
                 urls = [*map(ready_url, state.wanted)]
-                look = self.gateway.look(urls=urls, commands=["show map plan.map", "show stat"])
-                ready = [status == 200 for status, _ in look.pages]
-                drift += find_drift(read_stats(look.answers[1]), read_map(look.answers[0]), state.routes)
+                answered = self.gateway.query(urls=urls, commands=["show map plan.map", "show stat"])
+                ready = [status == 200 for status, _ in answered.pages]
+                drift += find_drift(read_stats(answered.answers[1]), read_map(answered.answers[0]), state.routes)
             except EndpointNotReady:
                 runs = False
         servers = by_predictor(zip(state.wanted, ready, strict=True))
@@ -233,11 +233,11 @@ class Service:
         """
         wanted = self.state.wanted
         urls = [f"http://{server.ip}:{PORT}/metrics" for server in wanted]
-        look = self.gateway.look(urls=urls, commands=["show stat", "show info"])
-        shown, info = look.answers
+        answered = self.gateway.query(urls=urls, commands=["show stat", "show info"])
+        shown, info = answered.answers
         stats, epoch = read_stats(shown), _epoch(info)
         texts: dict[str, list[str]] = {}
-        for server, (_, text) in zip(wanted, look.pages, strict=True):
+        for server, (_, text) in zip(wanted, answered.pages, strict=True):
             texts.setdefault(server.name, []).append(text)
         result: dict[str, PredictorMetrics] = {}
         for server in wanted:
@@ -256,9 +256,9 @@ class Service:
         :raises EndpointNotReady: when the gateway does not answer
         """
         wanted = self.state.wanted
-        look = self.gateway.look(urls=[f"http://{server.ip}:{PORT}{path}" for server in wanted], commands=[])
+        answered = self.gateway.query(urls=[f"http://{server.ip}:{PORT}{path}" for server in wanted], commands=[])
         found: dict[str, list[str]] = {}
-        for server, (_, text) in zip(wanted, look.pages, strict=True):
+        for server, (_, text) in zip(wanted, answered.pages, strict=True):
             found.setdefault(server.name, []).append(text)
         return found
 

@@ -61,13 +61,9 @@ def address_commands(stats: Stats, wanted: Mapping[tuple[str, str], str | None])
 
 def plan_commands(entries: Mapping[str, str]) -> list[Command]:
     """Return what changes all shares, and which versions there are, at once: when the new map is committed."""
-    named = {key: value for key, value in entries.items() if not key.isdecimal()}
-    # Of buckets there may be two hundred: they are the payload of one command, which ends with an empty line.
-    buckets = "".join(f"{key} {value}\n" for key, value in entries.items() if key.isdecimal())
     return [
         ("prepare map plan.map", ("New version created",)),
-        *((f"add map {NEW_MAP} plan.map {key} {value}", ()) for key, value in named.items()),
-        *([(f"add map {NEW_MAP} plan.map <<\n{buckets}", ())] if buckets else []),
+        *((f"add map {NEW_MAP} plan.map {key} {value}", ()) for key, value in entries.items()),
         (f"commit map {NEW_MAP} plan.map", ()),
     ]
 

@@ -21,22 +21,13 @@ def find_drift(stats: Stats, entries: Mapping[str, str], routes: Routes) -> tupl
 def find_share_drift(entries: Mapping[str, str], routes: Routes) -> Iterator[str]:
     """Yield a phrase for each difference between a gateway's map and its routes."""
     wanted = plan(routes)
-    buckets, named = _parted(entries)
-    wanted_buckets, wanted_named = _parted(wanted)
-    # A gateway of an earlier form has no buckets until its shares change.
-    if entries.get("plan") != wanted["plan"] or (buckets and buckets != wanted_buckets):
-        shares = _split(entries.get("plan", ""), routes)
-        if entries.get("plan") == wanted["plan"]:
-            shares += " in name, but its buckets are others"
-        yield f"the gateway's shares are {shares}, and those that were applied {_split(wanted['plan'], routes)}"
-    if named != wanted_named:
+    if entries.get("plan") != wanted["plan"]:
+        yield (
+            f"the gateway's shares are {_split(entries.get('plan', ''), routes)}, "
+            f"and those that were applied {_split(wanted['plan'], routes)}"
+        )
+    if {**entries, "plan": ""} != {**wanted, "plan": ""}:
         yield "the gateway has other URLs of versions than those that were applied"
-
-
-def _parted(entries: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the buckets of a map, and its other entries but for the plan."""
-    buckets = {key: value for key, value in entries.items() if key.isdecimal()}
-    return buckets, {key: value for key, value in entries.items() if key not in buckets and key != "plan"}
 
 
 def _split(text: str, routes: Routes) -> str:

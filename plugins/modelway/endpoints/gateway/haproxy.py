@@ -8,16 +8,15 @@ Formats: HAProxy 2.8's configuration and management manuals.
 
 import contextlib
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
-from modelway.endpoints.base import Sticky, pipeline_version
+from modelway.endpoints.base import MAX_PREDICTORS, Sticky, pipeline_version
 from modelway.endpoints.gateway.routes import MAX_REPLICAS, SLOTS, Route, Routes
 from modelway.endpoints.shares import BUCKETS, shares
 from modelway.errors import CapabilityMissing
 
 #: first line of the configuration; another number than that of a running gateway's file means another configuration
-_FORM = "# Written by modelway, form 7, users by {key}. Changed over the socket once the gateway runs."
+_FORM = "# Written by modelway, form 6, users by {key}. Changed over the socket once the gateway runs."
 #: address of a server that is not there; port 9 is the discard service
 _NOWHERE = "127.0.0.1:9"
 
@@ -58,7 +57,7 @@ frontend entry
     bind {bind}
     # they have ids and answers of requests, and the monitor reads them from the servers themselves
     http-request return status 404 content-type application/json string '{{"error":"sketches are not shown here"}}' \
-if {{ path -m sub sketches % }} {{ path,url_dec -m reg '^/v2/models/[^/]+(/versions/[^/]+)?/sketches/?(#.*)?$' }}
+if {{ path,url_dec -m reg '^/v2/models/[^/]+(/versions/[^/]+)?/sketches/?(#.*)?$' }}
     # a URL that names a version, or a predictor, is for that one alone
     http-request set-var(txn.version) path,url_dec,field(6,/) \
 if {{ path -m sub versions % }} {{ path,url_dec -m reg ^/v2/models/[^/]+/versions/[^/]+(/|$) }}
@@ -73,13 +72,12 @@ if {{ var(txn.version) -m found }} !{{ var(txn.pinned) -m found }}
 if {{ var(txn.version) -m found }}
     http-request replace-path ^(/v2/models/[^/]+/versions/)[^/]+(.*)$ \\1%[var(txn.number)]\\2 \
 if {{ var(txn.number) -m found }}
-    # a bucket per request, a number of as many digits as every other: the same one for the same user
-    http-request set-var(txn.bucket) rand({buckets}),add({buckets})
+    # a bucket per request: the same one for the same user
+    http-request set-var(txn.bucket) rand({buckets})
 {sticky}
-    # the map has the first digits of all buckets of a slot
-    http-request set-var(txn.slot) var(txn.bucket),map_beg(plan.map)
-    # an earlier modelway, which changed the plan alone, leaves all to its first slot, the stable predictor's
-    http-request set-var(txn.slot) str(plan),map(plan.map),word(2,:) if !{{ var(txn.slot) -m found }}
+    # the plan is "<upper bound>:<slot>:<upper bound>:<slot>..."
+    http-request set-var(txn.plan) str(plan),map(plan.map)
+{rules}
     # gRPC is HTTP/2 on the way to a server, too; what version it names is in its message
     use_backend grpc%[var(txn.slot)] if {{ req.hdr(content-type) -m beg application/grpc }} {{ var(txn.slot) -m found }}
     use_backend pinned%[var(txn.pinned)] if {{ var(txn.pinned) -m found }}
@@ -106,6 +104,13 @@ _ERRORS = {
 
 _ERROR = """    http-error status {status} content-type application/json string '{{"error":"{text}"}}'"""
 
+# A bound that the plan does not have leaves the one before, which is not above the bucket.
+_RULE = """\
+    http-request set-var(txn.bound) var(txn.plan),word({first},:) if !{{ var(txn.slot) -m found }}
+    http-request set-var(txn.slot) var(txn.plan),word({second},:) if !{{ var(txn.slot) -m found }} \
+{{ var(txn.bound) -m found }} {{ var(txn.bucket),sub(txn.bound) lt 0 }}
+"""
+
 _BACKEND = """
 backend slot{slot}
     balance leastconn
@@ -127,15 +132,14 @@ backend grpc{slot}
 FOLLOWERS = {"pinned": "", "grpc": " proto h2"}
 
 _STICKY_HEADER = """\
-    http-request set-var(txn.bucket) req.fhdr({name}),xxh32,mod({buckets}),add({buckets}) \
-if {{ req.fhdr({name}) -m len gt 0 }}"""
+    http-request set-var(txn.bucket) req.fhdr({name}),xxh32,mod({buckets}) if {{ req.fhdr({name}) -m len gt 0 }}"""
 
 # The cookie is a number by which the user is recognised, not a predictor: it stays valid while weights change.
 _STICKY_COOKIE = """\
     http-request set-var(txn.user) req.cook({name}) if {{ req.cook({name}) -m len gt 0 }}
     http-request set-var(txn.new_user) uuid() if !{{ var(txn.user) -m found }}
     http-request set-var(txn.user) var(txn.new_user) if {{ var(txn.new_user) -m found }}
-    http-request set-var(txn.bucket) var(txn.user),xxh32,mod({buckets}),add({buckets})
+    http-request set-var(txn.bucket) var(txn.user),xxh32,mod({buckets})
     http-after-response add-header set-cookie "{name}=%[var(txn.new_user)]; Path=/; HttpOnly; SameSite=Lax" \
 if {{ var(txn.new_user) -m found }}"""
 
@@ -161,9 +165,7 @@ def find_haproxy() -> str:
 def plan(routes: Routes) -> dict[str, str]:
     """Return the entries of the gateway's map: the shares, and the slot of every version and predictor by its name.
 
-    The shares are there twice: as ``plan``, ``<upper bound>:<slot>:<upper bound>:<slot>…``, which people and gateways
-    of an earlier form read, and as the first digits of the buckets of each slot: one look-up by them costs less than a
-    rule for each bound. The stable predictor comes first, so that users of another one stay with it while it grows.
+    The stable predictor comes first, so that users of another one stay with it while it grows.
     """
     by_version = {str(route.version): route for route in reversed(routes.wanted) if route.model is None}
     versions = sorted(by_version, key=int)
@@ -171,44 +173,22 @@ def plan(routes: Routes) -> dict[str, str]:
     slots = {f"version/{version}": str(by_version[version].slot) for version in versions}
     slots |= {f"version/{route.name}": str(route.slot) for route in routes.wanted}
     numbers = {f"number/{route.name}": str(route.version) for route in routes.wanted}
-    bounds = _bounds(routes)
-    shares_ = ":".join(f"{bound}:{slot}" for bound, slot in bounds) or "none"
-    named = {"plan": shares_, "versions": ",".join([*versions, *by_hand]) or "none", **slots, **numbers}
-    begins = [0, *(bound for bound, _ in bounds)]
-    return named | {
-        digits: str(slot)
-        for begin, (end, slot) in zip(begins, bounds, strict=False)
-        for digits in _first_digits(begin, end)
-    }
+    return {"plan": _shares(routes), "versions": ",".join([*versions, *by_hand]) or "none", **slots, **numbers}
 
 
-def _bounds(routes: Routes) -> list[tuple[int, int]]:
-    """Return the first bucket behind those of each slot, and the slot, in the order of the buckets."""
+def _shares(routes: Routes) -> str:
     stable = routes.stable
     others = [route for route in routes.wanted if route is not stable]
     ordered = [stable, *others] if stable is not None else others
     weights = {route.slot: route.weight for route in ordered}
     if not any(weights.values()):
-        return []
-    found, bound = [], 0
+        return "none"
+    parts, bound = [], 0
     for slot, share in shares(weights).items():
         bound += share
         if share:
-            found.append((bound, slot))
-    return found
-
-
-def _first_digits(begin: int, end: int, *, digits: str = "1", first: int = 0, size: int = BUCKETS) -> Iterator[str]:
-    """Yield the shortest beginnings that the buckets from ``begin`` to before ``end`` have, and no other bucket.
-
-    :param digits: the beginning of those from ``first`` on, ``size`` of them
-    """
-    if begin <= first and first + size <= end:
-        yield digits
-    elif first < end and begin < first + size:
-        for digit in range(10):
-            part = size // 10
-            yield from _first_digits(begin, end, digits=f"{digits}{digit}", first=first + digit * part, size=part)
+            parts.append(f"{bound}:{slot}")
+    return ":".join(parts)
 
 
 def addresses(routes: Routes) -> dict[tuple[str, str], str | None]:
@@ -239,6 +219,7 @@ def config(
     :param through_services: whether an address leads to one of several servers, each time to another one
     :param stop_seconds: how long requests in progress may take when it is to end
     """
+    rules = "".join(_RULE.format(first=2 * at + 1, second=2 * at + 2) for at in range(MAX_PREDICTORS))
     text = _CONFIG.format(
         form=_form(routes.sticky),
         socket=socket_file,
@@ -248,6 +229,7 @@ def config(
         checks=_SERVICE_CHECKS if through_services else _CHECKS,
         buckets=BUCKETS,
         sticky=_sticky(routes.sticky),
+        rules=rules.rstrip("\n"),
         errors="\n".join(_ERROR.format(status=status, text=text) for status, text in _ERRORS.items()),
     )
     where = addresses(routes)

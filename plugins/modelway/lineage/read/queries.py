@@ -159,7 +159,7 @@ def _shared_columns(row: Row[Any], record: Any) -> dict[str, Any]:
     return {name: columns[name] for name in record.__dataclass_fields__ if name in columns}
 
 
-def _rows_of(connection: Connection, query: Select[Any], table: Table, keys: list[int]) -> Iterable[Row[Any]]:
+def _rows_of(connection: Connection, query: Select[Any], table: Table, keys: list[int]) -> Iterable[Any]:
     for start in range(0, len(keys), _MANY):
         yield from connection.execute(query.where(table.c.version.in_(keys[start : start + _MANY])))
 

@@ -24,12 +24,9 @@
     made.textContent = `${text.slice(0, 19).replace("T", " ")} UTC`;
     return made;
   };
-  // times.js writes it in the zone of the user.
   const timeCell = (text) => {
-    const made = cell("", "nowrap"), time = document.createElement("time");
-    if (text) time.dateTime = text;
-    time.textContent = utc(text);
-    made.append(text ? time : "–");
+    const made = cell(text ? "" : "–", "nowrap");
+    if (text) made.append(moment(text));
     return made;
   };
   const rowOf = (section, run) => {
