@@ -223,7 +223,8 @@ def _monitor(document: Document) -> Iterator[Figure]:
             if row["false_a_half_year"] is not None:
                 value, target = round(row["false_a_half_year"], 2), 1.0 if ours else None
                 yield Figure(name=name, value=value, unit="false alarms a model and 26 weeks", target=target)
-            if row["days_to_find"] is not None:
+            # Others that never found it have no number of days.
+            if row["days_to_find"] is not None and (ours or None not in row["days_to_find"]):
                 days = [document["days"] if each is None else each for each in row["days_to_find"]]
                 target = 1.0 if ours and row["at_once"] else None
                 yield Figure(name=name, value=max(days), unit="days to find it, at most", target=target)
