@@ -216,7 +216,7 @@ def check(store: Lineage, *, checks: int = 40) -> None:
     effect = {"key": f"input {LONG[:60]}", "psi": 0.31, "distance": 0.2, "p": 1e-9, "strength": 1.55}
     for number in range(checks):
         at, version = now - timedelta(hours=6 * (checks - number)), 5 if number < checks // 2 else 6
-        psi = 0.02 + (0.3 * number / checks if version == 5 else 0.01)
+        psi = 0.02 + (0.6 * number / checks if version == 5 else 0.01)
         drift = {"rows": 900, "features": 75, "drifted": int(psi > 0.2), "psi": psi, "over": psi > 0.2}
         drift["effects"] = [effect | {"psi": psi, "strength": psi / 0.2}]
         quality = {"labelled": 300, "right": 280, "share": 0.94 - psi / 4, "reference": 0.96, "p": 0.2, "over": False}

@@ -187,8 +187,9 @@ def _buckets(values: Array) -> Array:
 
     :param values: of float32 or float64
     """
-    bits, unused = (np.uint32, 16) if values.dtype == np.float32 else (np.uint64, 45)
-    return _table(values.dtype.name)[np.ascontiguousarray(values).view(bits) >> bits(unused)]
+    bits: Array = np.ascontiguousarray(values).view(f"u{values.itemsize}")
+    found: Array = _table(values.dtype.name)[bits >> (16 if values.itemsize == 4 else 45)]
+    return found
 
 
 @cache

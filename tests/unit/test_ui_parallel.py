@@ -59,6 +59,8 @@ def test_few_lines_are_named_and_many_are_shaded_by_the_last_axis() -> None:
 def test_only_what_differs_has_an_axis() -> None:
     lines = [Line(name="v1", values={"lr": 1, "seed": 7, "only": 1}), Line(name="v2", values={"lr": 2, "seed": 7.0})]
     assert differing(lines) == ["lr", "only"]
+    # What is None in one and is not set in the other has no value in either.
+    assert differing([Line(name="v1", values={"a": None, "b": 1}), Line(name="v2", values={"b": math.nan})]) == ["b"]
     assert "needs two values that differ" in parallel_coordinates(lines, ["lr"], title="Versions")
 
 

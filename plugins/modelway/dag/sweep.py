@@ -52,7 +52,7 @@ def sweep_tasks(spec: ModelSpec, search: SearchSection, code: Any) -> TrainedTas
             trigger_rule=_SOME,
             doc_md="Selects the best of the evaluated checkpoints of all candidates",
         )
-        selected = select.output
+        selected: Any = select.output
         return TrainedTasks(
             selected=selected,
             training=[selected["training"]],

@@ -201,7 +201,7 @@ class JobOperator(ModelwayOperator):
 
     def _measure(self, context: Context, job: Job, status: JobStatus) -> None:
         """Send how the job ended, how long it ran, and how long its task waited for that."""
-        about = {"model": job.model, "stage": job.stage, "backend": self.backend}
+        about: dict[str, Any] = {"model": job.model, "stage": job.stage, "backend": self.backend}
         metrics.count("job.ended", **about, state=status.state.value, failure=status.failure and status.failure.value)
         if status.seconds is None:
             return

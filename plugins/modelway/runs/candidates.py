@@ -80,10 +80,10 @@ def _value(searched: SearchedSection, place: float) -> Any:
     if searched.values is not None:
         return searched.values[int(place * len(searched.values))]
     if searched.int_ is not None:
-        low, high = searched.int_
-        return min(high, low + int(place * (high - low + 1)))
+        first, last = searched.int_
+        return min(last, first + int(place * (last - first + 1)))
     if searched.uniform is not None:
-        low, high = searched.uniform
-        return low + place * (high - low)
+        least, greatest = searched.uniform
+        return least + place * (greatest - least)
     least, greatest = map(math.log, searched.log_uniform or (1.0, 1.0))
     return math.exp(least + place * (greatest - least))

@@ -159,7 +159,7 @@ def _shared_columns(row: Row[Any], record: Any) -> dict[str, Any]:
     return {name: columns[name] for name in record.__dataclass_fields__ if name in columns}
 
 
-def _rows_of(connection: Connection, query: Select[Any], table: Table, keys: list[int]) -> Iterable[Row[Any]]:
+def _rows_of(connection: Connection, query: Select[Any], table: Table, keys: list[int]) -> Iterable[Any]:
     for start in range(0, len(keys), _MANY):
         yield from connection.execute(query.where(table.c.version.in_(keys[start : start + _MANY])))
 
@@ -169,7 +169,8 @@ def _version_metrics(connection: Connection, keys: list[int]) -> Mapping[int, di
     columns = version_metrics.c
     query = select(columns.version, columns.name, columns.value, columns.flag)
     # Unpacked: a name of each row's column would cost more than the row.
-    for version, name, value, flag in _rows_of(connection, query, version_metrics, keys):
+    rows: Iterable[Any] = _rows_of(connection, query, version_metrics, keys)
+    for version, name, value, flag in rows:
         numbers[version][name] = NON_FINITE[flag] if flag else value
     return numbers
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, Select, select
 
 from modelway.lineage.read.endpoint_state import EndpointState, read_states
 from modelway.lineage.records.answers import ServingRecord
@@ -53,7 +53,8 @@ def _parts(keys: Sequence[int]) -> Iterator[Sequence[int]]:
 
 
 def _named(connection: Connection, keys: Sequence[int]) -> Iterable[Row[Any]]:
-    query = select(versions.c.id, versions.c.model, models.c.name, versions.c.number, runs.c.dag_id)
+    columns = (versions.c.id, versions.c.model, models.c.name, versions.c.number, runs.c.dag_id)
+    query: Select[Any] = select(*columns)
     query = query.join_from(versions, models).join(runs, versions.c.run == runs.c.id)
     for part in _parts(keys):
         yield from connection.execute(query.where(versions.c.id.in_(part)))

@@ -59,12 +59,8 @@ def scale_over(name: str, values: Sequence[Any]) -> Scale:
 
 def differing(lines: Sequence[Line]) -> list[str]:
     """Return the axes on which the lines have more than one value, in the order in which they come first."""
-    found: dict[str, set[Any]] = {}
-    for line in lines:
-        for name, value in line.values.items():
-            found.setdefault(name, set()).add(_key(value))
-    having = {name: sum(name in line.values for line in lines) for name in found}
-    return [name for name, known in found.items() if len(known) > 1 or having[name] < len(lines)]
+    names = dict.fromkeys(name for line in lines for name in line.values)
+    return [name for name in names if len({_placed(line.values.get(name)) for line in lines}) > 1]
 
 
 def parallel_coordinates(lines: Sequence[Line], axes: Sequence[str], *, title: str) -> Markup:
@@ -88,6 +84,11 @@ def parallel_coordinates(lines: Sequence[Line], axes: Sequence[str], *, title: s
     described = f"{len(drawn):,} lines across {', '.join(shown_axes)}"
     width = LEFT + APART * (len(scales) - 1) + RIGHT
     return svg(title, cut(described, 1000), join(parts), width=width, height=HEIGHT) + legend
+
+
+def _placed(value: Any) -> Any:
+    """Return what equal values have in common; a value that is not set, or is None or NaN, has no place."""
+    return None if value is None else _key(value)
 
 
 def _key(value: Any) -> Any:

@@ -67,8 +67,8 @@ def add_model_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> No
         detail = readable.version(model, version)
         number, aliases = detail.summary.number, readable.model(model).aliases
         requests = of_version(readable.retrainings(model), number)
-        given = {"before": readable.before(model, number), "aliases": aliases, "requests": requests}
-        return page(request, "version.html", detail=detail, **given)
+        before = readable.before(model, number)
+        return page(request, "version.html", detail=detail, before=before, aliases=aliases, requests=requests)
 
     @app.get("/models/{model:path}/drift")
     def drift(request: Request, readable: Lineage, model: str) -> Response:

@@ -193,7 +193,9 @@
         if (!end || (spots.has(other) && id > other)) continue;
         const [one, two] = spot.left <= end.left ? [spot, end] : [end, spot];
         const x1 = one.left + WIDTH, x2 = two.left, y1 = one.top + HEIGHT / 2, y2 = two.top + HEIGHT / 2;
-        paths.push(`M${x1} ${y1}C${x1 + 30} ${y1} ${x2 - 30} ${y2} ${x2} ${y2}`);
+        const path = one.left === two.left ? `C${x1 + 40} ${y1} ${x1 + 40} ${y2} ${x1} ${y2}`
+          : `C${x1 + 30} ${y1} ${x2 - 30} ${y2} ${x2} ${y2}`;
+        paths.push(`M${x1} ${y1}${path}`);
         if (paths.length >= 2 * MOST_DRAWN) break;
       }
     lines.setAttribute("d", paths.join(""));
