@@ -48,7 +48,7 @@ class Store(dict):
 class Task:
     """One task of a run: each ``attempt`` executes a fresh operator, as Airflow's workers do."""
 
-    def __init__(self, code: dict[str, Any], *, does: str, retries: int = 2, **options: Any) -> None:
+    def __init__(self, code: dict[str, Any], does: str, *, retries: int = 2, **options: Any) -> None:
         self.given = {"code": code, "job_params": {"does": does}, "options": options}
         self.tries, self.retries, self.store, self.clear_number, self.pushed = 0, retries, Store(), 0, {}
 

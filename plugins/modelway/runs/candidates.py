@@ -83,7 +83,7 @@ def _value(searched: SearchedSection, place: float) -> Any:
         first, last = searched.int_
         return min(last, first + int(place * (last - first + 1)))
     if searched.uniform is not None:
-        low, high = searched.uniform
-        return low + place * (high - low)
+        least, greatest = searched.uniform
+        return least + place * (greatest - least)
     least, greatest = map(math.log, searched.log_uniform or (1.0, 1.0))
     return math.exp(least + place * (greatest - least))
