@@ -85,6 +85,6 @@ def _strength(check: MonitorSlice) -> float | None:
 def _number(found: Any, name: str) -> float | None:
     """Return a finite number of what was recorded, which an older monitor may have recorded otherwise."""
     value = found.get(name) if isinstance(found, Mapping) else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         return None
     return float(value)

@@ -38,11 +38,7 @@ def engine_to_read(url: str) -> Engine | None:
         return None
     if found != SCHEMA:
         migrate(engine)
-    if parsed.get_backend_name() == "sqlite":
-        return engine
-    # There each statement sees a state of its own (read committed), in a transaction or not: without one, beginning and
-    # ending it are two trips to the server less.
-    return engine.execution_options(isolation_level="AUTOCOMMIT")
+    return engine
 
 
 def database_exists(parsed: URL) -> bool:

@@ -66,8 +66,8 @@ def add_comparisons(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> No
         details = [readable.version(model, str(number)) for number in numbers]
         at = f"{request.scope['root_path']}/models/{quote(model, safe='')}"
         lines, axes = version_lines([(each.summary, each.params) for each in details], at=at)
-        about, found = readable.model(model), columns(details)
-        return page(request, "side_by_side.html", model=about, found=found, details=details, lines=lines, axes=axes)
+        shown, found = readable.model(model), columns(details)
+        return page(request, "side_by_side.html", model=shown, found=found, details=details, lines=lines, axes=axes)
 
     @app.get("/models/{model:path}/parallel")
     def parallel(request: Request, readable: Lineage, model: str, before: Before = None) -> Response:
