@@ -444,10 +444,10 @@ def test_an_endpoint_that_does_not_answer_fails_its_own_check_alone(watch, tmp_p
 def test_a_target_that_cannot_be_opened_keeps_no_other_from_its_check(watch, tmp_path, monkeypatch):
     real = monitor_trigger.open_endpoint
 
-    def opened(target, settings):
+    def opened(target, settings, **place):
         if target == "docker":
             raise EndpointNotReady("the engine does not answer")
-        return real(target, settings)
+        return real(target, settings, **place)
 
     monkeypatch.setattr(monitor_trigger, "open_endpoint", opened)
     airflow = Airflow(tmp_path / "models")
