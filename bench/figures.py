@@ -223,9 +223,10 @@ def _monitor(document: Document) -> Iterator[Figure]:
             if row["false_a_half_year"] is not None:
                 value, target = round(row["false_a_half_year"], 2), 1.0 if ours else None
                 yield Figure(name=name, value=value, unit="false alarms a model and 26 weeks", target=target)
-            if row["days_to_find"] is not None:
+            # Who alarms on most days has found nothing when it alarms on the first day of a change.
+            if row["days_to_find"] is not None and ours:
                 days = [document["days"] if each is None else each for each in row["days_to_find"]]
-                target = 1.0 if ours and row["at_once"] else None
+                target = 1.0 if row["at_once"] else None
                 yield Figure(name=name, value=max(days), unit="days to find it, at most", target=target)
 
 

@@ -45,6 +45,8 @@ class VertexEndpoints:
         self._cancels: dict[str, Callable[[], None]] = {}
         self.ignores_cancel = False
         """Whether operations that are cancelled continue nevertheless: cancelling is best effort."""
+        self.when_cancelled: Callable[[], None] = lambda: None
+        """What else happens when an operation is cancelled."""
         self.failing: set[str] = set()
         """Versions whose containers answer every request with 500."""
         self.held: set[str] = set()
@@ -301,6 +303,7 @@ class VertexEndpoints:
         operation = self._get_operation(call)
         if operation.get("done"):
             raise Refused(400, f"{name} has ended.", code="FAILED_PRECONDITION")
+        self.when_cancelled()
         if not self.ignores_cancel:
             self._cancels[name]()
             operation |= {"done": True, "error": {"code": 1, "message": "The operation was cancelled."}}

@@ -119,7 +119,11 @@ def test_of_the_storage_only_the_jobs_own_folder_is_mounted(storage: dict[str, A
     folder = container_of(job)["args"][0]
     assert folder.startswith("/data/jobs/digits/")
     mounts = [mount for mount in container_of(job)["volumeMounts"] if mount["name"] == "storage"]
-    assert mounts == [{"name": "storage", "mountPath": folder, "subPath": folder.removeprefix("/data/")}]
+    inside = folder.removeprefix("/data/")
+    assert mounts == [
+        {"name": "storage", "mountPath": folder, "subPath": inside},
+        {"name": "storage", "mountPath": f"{folder}/inputs", "subPath": f"{inside}/inputs", "readOnly": True},
+    ]
     selector = {"kubernetes.io/hostname": "n1"} if "node" in storage else None
     assert pod_of(job).get("nodeSelector") == selector
 
