@@ -55,8 +55,7 @@ fix: $(READY) ## rewrite what ruff can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The build of torch for CPUs keeps CUDA's packages out of the lock. What is installed is pinned with its extras: for an
-# extra that a package asks for, pip takes the newest version where it is pinned without, and refuses that one's digest.
+# The build of torch for CPUs keeps CUDA's packages out of the lock.
 LOCK = $(BIN)/uv pip compile --quiet --python-version 3.11 --no-emit-index-url --no-emit-find-links $(TORCH_LOCK) \
 	--custom-compile-command "make lock" --extra torch --extra postgres --extra celery --extra dev
 TORCH_LOCK ?= --torch-backend cpu
@@ -65,7 +64,7 @@ lock: $(READY) ## make requirements.txt from pyproject.toml, and of it include/i
 	@# uv reads the versions of the last lock and keeps them; the CPU build calls itself 2.13.0+cpu.
 	@sed -i 's/^torch==2.13.0$$/torch==2.13.0+cpu/' requirements.txt
 	$(LOCK) --extra google-provider --output-file requirements.txt pyproject.toml
-	$(LOCK) --constraint requirements.txt --no-emit-package torch --generate-hashes --no-annotate --no-header --no-strip-extras \
+	$(LOCK) --constraint requirements.txt --no-emit-package torch --generate-hashes --no-annotate --no-header \
 		--output-file include/install/requirements-hashed.txt pyproject.toml
 	@sed -i 's/^torch==2.13.0+cpu/torch==2.13.0/' requirements.txt
 

@@ -48,8 +48,7 @@ def test_the_files_of_what_is_installed_have_digests():
     pins = re.findall(r"^([a-zA-Z0-9._-]+==\S+)", (ROOT / "requirements.txt").read_text(), flags=re.MULTILINE)
     hashed = (ROOT / "include/install/requirements-hashed.txt").read_text().replace("\\\n", "").splitlines()
     entries = [line for line in hashed if line and not line.startswith("#")]
-    # With extras: pip takes the newest version for `celery[redis]` of another package where only `celery` is pinned.
-    names = {re.sub(r"\[.*\]", "", line.split()[0]) for line in entries}
+    names = {line.split()[0] for line in entries}
     assert names < {pin for pin in pins if not pin.startswith("torch==")}
     assert all(re.search(r" --hash=sha256:[0-9a-f]{64}", line) for line in entries)
 
@@ -58,7 +57,7 @@ def test_the_provider_of_google_is_in_the_lock_and_not_installed_for_the_demo():
     pins = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements.txt").read_text(), flags=re.MULTILINE))
     assert tuple(map(int, pins["apache-airflow-providers-google"].split("."))) >= (22, 8, 0)
     installed = re.findall(
-        r"^([\w.-]+)(?:\[.*\])?==", (ROOT / "include/install/requirements-hashed.txt").read_text(), flags=re.MULTILINE
+        r"^([\w.-]+)==", (ROOT / "include/install/requirements-hashed.txt").read_text(), flags=re.MULTILINE
     )
     assert not {"apache-airflow-providers-google", "ray", "pyarrow", "google-cloud-aiplatform"} & set(installed)
     assert len(pins) - len(installed) > 80
