@@ -41,22 +41,23 @@ class Shop:
     def state(self, *, dag_id, run_id):
         return "failed" if run_id in self.failed else "running"
 
-    def make(self, number, *, wrong=False, scale=None, output="y", model="tiny", sketches=None):
+    def make(self, number, *, wrong=False, scale=None, output="y", model="tiny", sketches=None, sums=False):
         """Register a version whose answer is its number, or ``scale``, and build its image.
 
         :param sketches: what freezing counted of the rows of its evaluation
+        :param sums: it answers a row with the sum of its answers
         """
         scale = number if scale is None else scale
-        folder = write_model(self.home / f"{model}-{number}", scale=scale, output=output)
+        folder = write_model(self.home / f"{model}-{number}", scale=scale, output=output, sums=sums)
         (folder / "golden").mkdir()
         if sketches is not None:
             (folder / "outputs").mkdir(exist_ok=True)
             (folder / "outputs" / "sketches.json").write_text(json.dumps(sketches))
         x = numpy.arange(2 * WIDTH, dtype="float32").reshape(2, WIDTH)
         (folder / "golden" / "inputs.safetensors").write_bytes(save({"2/x": x}))
-        (folder / "golden" / "outputs.safetensors").write_bytes(
-            save({f"2/{output}": x * numpy.float32(scale) + (0.5 if wrong else 0)})
-        )
+        y = x * numpy.float32(scale)
+        y = y.sum(axis=1, keepdims=True) if sums else y
+        (folder / "golden" / "outputs.safetensors").write_bytes(save({f"2/{output}": y + (0.5 if wrong else 0)}))
         manifest = write_archive(folder=folder, documents={}, to=self.home / f"{model}-{number}.zip")
         archive = ArtifactStore((self.home / "artifacts").as_uri()).put(
             self.home / f"{model}-{number}.zip", model=model

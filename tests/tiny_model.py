@@ -14,8 +14,10 @@ from safetensors.numpy import save
 WIDTH = 4
 
 
-def write_model(folder: Path, *, scale: float, name: str = "tiny", work: int = 0, output: str = "y") -> Path:
-    """Write a model folder (model/, outputs/) and return it.
+def write_model(
+    folder: Path, *, scale: float, name: str = "tiny", work: int = 0, output: str = "y", sums: bool = False
+) -> Path:
+    """Write a model folder (model/, outputs/) and return it; with ``sums`` it answers a row with one number, its sum.
 
     ``work`` makes one call slow: that many products of 1200 x 1200 matrices, about 0.1 s each on one core.
     """
@@ -25,13 +27,17 @@ def write_model(folder: Path, *, scale: float, name: str = "tiny", work: int = 0
     (folder / "model" / "model.safetensors").write_bytes(weights)
     nodes, initializers = _work(work)
     nodes.append(helper.make_node("Mul", ["x", "scale"], ["scaled"]))
-    nodes.append(helper.make_node("Add", ["scaled", "nothing"], [output]))
+    nodes.append(helper.make_node("Add", ["scaled", "nothing"], ["added" if sums else output]))
+    width = 1 if sums else WIDTH
+    if sums:
+        initializers.append(numpy_helper.from_array(np.array([1], dtype=np.int64), "columns"))
+        nodes.append(helper.make_node("ReduceSum", ["added", "columns"], [output], keepdims=1))
     shape = ["batch", WIDTH]
     graph = helper.make_graph(
         nodes,
         "tiny",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", width])],
         [_external_scale(weights), *initializers],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -42,7 +48,7 @@ def write_model(folder: Path, *, scale: float, name: str = "tiny", work: int = 0
         "platform": "onnxruntime_onnx",
         "batches": True,
         "inputs": [{"name": "x", **tensor}],
-        "outputs": [{"name": output, **tensor}],
+        "outputs": [{"name": output, **tensor, "shape": [-1, width]}],
         "parameters": 1,
         "tensors": [],
     }
