@@ -1,6 +1,7 @@
 """The monitor on a real endpoint: requests with real servers, labels that come late, and the event that retrains."""
 
 import asyncio
+import json
 import os
 import signal
 from dataclasses import replace
@@ -23,6 +24,7 @@ from modelway.lineage.records.monitoring import FAILED, MonitorSlice
 from modelway.monitor.reference import Tally
 from modelway.monitor.rules import DriftRule, QualityRule, Rules
 from modelway.operators.monitor import RETRAIN, MonitorModelsOperator
+from modelway.runs.monitor_labels import LabelSource
 from modelway.runs.monitor_memory import Memory, count_new
 from modelway.runs.monitoring import Watched, _window, check_model
 from modelway.server.core.signature import TensorSpec
@@ -48,6 +50,10 @@ def reference(*, shift=0.0):
     return {"rows": 500, **counts.documents(), "quality": {"labelled": 500, "right": 475}}
 
 
+#: of a model that answers with a number
+NUMBERS = reference() | {"quality": {"labelled": 500, "error": 0.5, "deviation": 0.1}}
+
+
 class Watch:
     """An endpoint with a version, requests to it, and checks at times of the test's own."""
 
@@ -57,8 +63,8 @@ class Watch:
         self.random = numpy.random.default_rng(1)
         self.sent = 0
 
-    def send(self, *, shift=0.0, calls=6, rows=15, nan=False):
-        """Send requests with ids, and return the class of each row by its id."""
+    def send(self, *, shift=0.0, calls=6, rows=15, nan=False, answer=lambda x: x.argmax(axis=1)):
+        """Send requests with ids, and return the class of each row by its id, or the ``answer`` to it."""
         url = self.shop.endpoint.status("tiny").url
         classes = {}
         for _ in range(calls):
@@ -70,7 +76,7 @@ class Watch:
             body["inputs"][0]["data"] = data
             # A gateway sees later than the status that a server is back, and answers 503 until then.
             eventually(lambda body=body: httpx.post(f"{url}/v2/models/tiny/infer", json=body).status_code == 200)
-            classes |= {f"r{self.sent}/{row}": int(each) for row, each in enumerate(x.argmax(axis=1))}
+            classes |= {f"r{self.sent}/{row}": each.item() for row, each in enumerate(answer(x))}
         return classes
 
     def check(self, *, watched=WATCHED, minutes=15):
@@ -99,12 +105,12 @@ class Watch:
 
 
 @pytest.fixture
-def watch(tmp_path, monkeypatch):
+def watch(tmp_path, monkeypatch, request):
     monkeypatch.setenv("MODELWAY_HOME", str(tmp_path))
     monkeypatch.setenv("AIRFLOW_CONN_MODELWAY_REGISTRY", "http://registry")
     monkeypatch.setattr(monitor_trigger, "SETTLE_SECONDS", 0)
     shop = Shop(tmp_path)
-    shop.make(1, sketches=reference())
+    shop.make(1, **{"sketches": reference(), **getattr(request, "param", {})})
     shop.roll_out(1)
     watch = Watch(shop)
     assert watch.check().text.startswith("version 1: 0 new rows")
@@ -207,10 +213,14 @@ def test_of_two_checks_at_once_one_counts(watch):
 
 def test_a_version_that_is_rolled_back_has_a_window_of_its_own(watch):
     watch.send(shift=3.0)
-    watch.check()
+    (watch.shop.home / "truth.csv").write_text("id,label\nr1/0,1\n")
+    source = LabelSource(dataset="truth", uri=str(watch.shop.home / "truth.csv"), key="id", column="label")
+    labelled = replace(WATCHED, labels=source)
+    assert "labels of data set truth: 1 new" in watch.check(watched=labelled).text
     watch.shop.make(2, sketches=reference())
     watch.shop.roll_out(2)
-    watch.check()
+    # Labels are the model's: what was read is read no more.
+    assert "labels of" not in watch.check(watched=labelled).text
     watch.send()
     assert watch.check().text.startswith("version 2: 90 new rows")
     watch.shop.take_back(1, run=3, requested=True)
@@ -254,6 +264,53 @@ def test_labels_that_come_late(watch, capsys, tmp_path):
     for bad, message in (("r1", "'r1' is no label"), ("r1=x", "'x' is no number"), ("r1=nan", "'nan' is no number")):
         assert main(["labels", "add", "tiny", bad]) == 1
         assert message in capsys.readouterr().err
+
+
+def test_labels_of_a_data_set_are_read_once_and_one_that_is_unavailable_loses_nothing(watch, tmp_path):
+    source = LabelSource(dataset="truth", uri=str(tmp_path / "truth"), key="id", column="class")
+    watched = replace(WATCHED, labels=source)
+    assert Watched.from_dict(json.loads(json.dumps(watched.to_dict()))) == watched
+    classes = watch.send(calls=6)
+    found = watch.check(watched=watched).text
+    assert found.startswith(f"version 1: 90 new rows; labels of data set truth unavailable: {tmp_path}/truth: ")
+    wrong = {name: (value + 1) % WIDTH for name, value in classes.items()}
+    (tmp_path / "truth").mkdir()
+    lines = "".join(f"{value},{name}\n" for name, value in wrong.items())
+    (tmp_path / "truth" / "monday.csv").write_text(
+        f"class,id\n{lines},r1/0\n1,r1/0\0\n1,{251 * 'x'}\nnan,r1/1\n1,nobody\n1,nobody\n"
+    )
+    found = watch.check(watched=watched)
+    assert found.text == (
+        "version 1: 0 new rows; labels of data set truth: 91 new, 0 changed, 0 as before, 1 of requests that are not "
+        "known, or not yet, 4 rows without an id or a number; quality: 0.0% of 90 labelled predictions are right, "
+        "95.0% at freezing"
+    )
+    # What was read counts no more; a correction is a new line.
+    assert "labels of" not in watch.check(watched=watched).text
+    right = [json.dumps({"id": name, "class": value}) + "\n" for name, value in classes.items()]
+    (tmp_path / "truth" / "tuesday.jsonl").write_text("".join(right))
+    assert "labels of data set truth: 0 new, 90 changed, 0 as before" in watch.check(watched=watched).text
+    assert watch.shop.lineage.monitoring.labelled("tiny", 1, since=watch.now - timedelta(days=1)) == (90, 90)
+
+
+@pytest.mark.parametrize("watch", [{"sums": True, "sketches": NUMBERS}], indirect=True)
+def test_numbers_with_a_larger_error_than_at_freezing_are_requested(watch):
+    watched = replace(WATCHED, rules=Rules(quality=QualityRule(minimum_labels=40, rise=0.2)))
+    watch.check(watched=watched)
+    sums = watch.send(calls=3, answer=lambda x: x.sum(axis=1))
+    watch.check(watched=watched)
+
+    def label(error):
+        labels = {name: value + error * (-1) ** number for number, (name, value) in enumerate(sums.items())}
+        watch.shop.lineage.monitoring.add_labels("tiny", labels)
+        return [watch.check(watched=watched) for _ in range(2)]
+
+    # As at freezing, and worse by less than the rule allows.
+    for error in (0.5, 0.55):
+        assert [(round(each.error, 3), each.request) for each in label(error)] == [(error, None)] * 2
+    first, second = label(0.8)
+    assert (first.request, second.request.rule) == (None, "quality")
+    assert second.request.reason.startswith("the mean error of 45 labelled predictions is 0.8, 0.5 at freezing")
 
 
 def test_without_rows_of_its_evaluation_drift_is_undecided_and_age_is_known(watch):

@@ -63,6 +63,8 @@ BEYOND_A_SCHEMA = {
     ),
     *(
         "metric-names",
+        "monitor-labels",
+        "monitor-labels-template",
         "no-torch",
         "Folder",
         "template-ds",

@@ -1,11 +1,14 @@
 """What a data set holds, as one digest, and what is refused."""
 
+import json
 import os
+import re
 from pathlib import Path
 
 import fsspec
 import pytest
 from modelway.artifacts.dataset import Dataset, content_digest, fingerprint, local_path, read_dataset
+from modelway.artifacts.dataset_rows import Place, read_new_rows
 from modelway.errors import DatasetUnavailable, DigestMismatch, InvalidDataset
 
 
@@ -161,3 +164,99 @@ def test_which_uris_are_on_this_machine() -> None:
     assert local_path("file:///with%20space") == Path("/with space")
     assert local_path("file://other/data/x") is None
     assert local_path("s3://bucket/x") is None
+
+
+class Reading:
+    """A data set of labels that is read again and again."""
+
+    def __init__(self, uri: str, *columns: str) -> None:
+        self.uri = uri
+        self.columns = columns or ("id", "label")
+        self.places: dict[str, Place] = {}
+        self.problem = ""
+
+    def __call__(self, most: int = 100) -> list[tuple[object, ...]]:
+        places = {file: Place.from_list(json.loads(json.dumps(place.to_list()))) for file, place in self.places.items()}
+        found = read_new_rows(self.uri, name="truth", columns=self.columns, places=places, most=most)
+        self.places, self.problem = found.places, found.problem
+        return found.rows
+
+
+def append(file: Path, text: str) -> None:
+    with file.open("a") as opened:
+        opened.write(text)
+
+
+def test_rows_that_are_appended_are_read_once_and_a_half_written_one_when_it_is_whole(tmp_path: Path) -> None:
+    file, read = tmp_path / "truth.csv", Reading(str(tmp_path / "truth.csv"))
+    file.write_text("")
+    assert (read(), read.problem) == ([], "")
+    append(file, "\ufeffwhen, id ,label\n1,a,3\n\n2,")
+    assert read() == [("a", "3")]
+    append(file, 'b,4\n3,"c\n')
+    assert read() == [("b", "4")]
+    append(file, '",5\nonly one\n4,d,6')
+    assert read() == [("c\n", "5"), ()]
+    # Nobody has written since: it is the last line, without an end.
+    assert read() == [("d", "6")]
+    assert (read(), read.problem) == ([], "")
+
+
+def test_rows_are_read_in_parts_and_files_by_name(tmp_path: Path) -> None:
+    read = Reading(tmp_path.as_uri())
+    for name in ("b.jsonl", "a.csv", "note.txt"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "a.csv").write_text("id,label\n" + "".join(f"a{number},1\n" for number in range(5)))
+    lines = ({"id": 7, "label": None}, {"id": "x"}, [1], {"label": 2.5, "id": "y", "more": {}})
+    (tmp_path / "b.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + "{\n\n")
+    rows = [read(most=4) for _ in range(4)]
+    assert [len(part) for part in rows] == [4, 4, 2, 0]
+    assert sum(rows, [])[5:] == [(7, None), (), (), ("y", 2.5), ()]
+    (tmp_path / "a.csv").unlink()
+    assert read() == []
+    assert list(read.places) == [str(tmp_path / "b.jsonl")]
+
+
+def test_a_file_that_is_replaced_is_read_from_its_beginning(tmp_path: Path) -> None:
+    file, read = tmp_path / "truth.csv", Reading(str(tmp_path / "truth.csv"))
+    file.write_text("id,label\na,3\nb,4\n")
+    assert len(read()) == 2
+    for text in ("id,label\na,3\n", "id,label\nz,3\nb,9\nc,1\n"):
+        file.write_text(text)
+        assert read() == [tuple(line.split(",")) for line in text.splitlines()[1:]]
+
+
+def test_what_cannot_be_read_stays_and_is_read_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, read = fsspec.filesystem("memory"), Reading("memory://labels")
+    assert read() == []
+    assert "data set 'truth' is not there" in read.problem
+    there.pipe({"/labels/a.csv": b"id,label\na,1\n", "/labels/b.csv": b"key,label\nb,1\n"})
+    try:
+        assert read() == [("a", "1")]
+        assert read.problem.startswith("/labels/b.csv cannot be read after byte 0: there is no column 'id'. Known: key")
+        before = read.places
+        with monkeypatch.context() as patch:
+            patch.setattr(type(there), "info", lambda *_, **__: (_ for _ in ()).throw(ConnectionError("no route")))
+            assert read() == []
+        assert "cannot be inspected (ConnectionError: no route)" in read.problem
+        assert read.places == before
+        there.pipe({"/labels/a.csv": b"id,label\na,1\nc,2\n", "/labels/b.csv": b"id,label\nb,1\n"})
+        assert (read(), read.problem) == ([("c", "2"), ("b", "1")], "")
+    finally:
+        there.rm("/labels", recursive=True)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"a.parquet": "PAR1"}, r"has no file of lines. Write CSV with a header \(.csv\), or JSON lines"),
+        ({f"{number}.csv": "" for number in range(1001)}, "has 1,001 files of lines, more than 1,000"),
+        ({"a.jsonl": "x" * 2_200_000}, "a line is longer than 1 MiB"),
+    ],
+)
+def test_what_is_no_lines_or_too_much_is_refused(tmp_path: Path, files: dict[str, str], message: str) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    read = Reading(str(tmp_path))
+    assert read() == []
+    assert re.search(message, read.problem)

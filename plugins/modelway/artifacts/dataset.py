@@ -63,10 +63,10 @@ def fingerprint(uri: str, *, name: str) -> str | None:
     """
     if (path := local_path(uri)) is not None:
         return _digest_of_path(path, name=name)
-    found = _remote(uri, name=name)
+    found = stored_files(uri, name=name)
     if found is None:
         return None
-    reported = {place: content for place, info in found.items() if (content := _reported(info))}
+    reported = {place: content for place, info in found.items() if (content := reported_content(info))}
     if len(reported) < len(found):
         return None
     kinds = {kind for kind, _ in reported.values()}
@@ -85,14 +85,14 @@ def content_digest(uri: str, *, name: str) -> str:
     """
     if (path := local_path(uri)) is not None:
         return _digest_of_path(path, name=name)
-    found = _remote(uri, name=name)
+    found = stored_files(uri, name=name)
     if found is None:
         raise InvalidDataset(
             f"the digest of data set '{name}' cannot be checked: nothing here reads {uri.partition(':')[0]}://",
             where=uri,
             do="Install the fsspec package of that store, or leave digest out and give a version",
         )
-    fs, top = _open(uri)
+    fs, top = file_system(uri)
     digests = {}
     for place in found:
         with fs.open(place, "rb") as file:
@@ -170,21 +170,26 @@ def _digest_of_lines(values: Mapping[str, str]) -> str:
     return digest.hexdigest()
 
 
-def _open(uri: str) -> tuple[Any, str]:
+def file_system(uri: str) -> tuple[Any, str]:
+    """Return the fsspec file system of a URI or an absolute path, and the place in it."""
     import fsspec
 
     fs, place = fsspec.core.url_to_fs(uri)
     return fs, str(place)
 
 
-def _remote(uri: str, *, name: str) -> dict[str, dict[str, Any]] | None:
-    """Return what a store reports of each file of a data set, None where nothing here can read it."""
-    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", uri):
+def stored_files(uri: str, *, name: str) -> dict[str, dict[str, Any]] | None:
+    """Return what a store reports of each file of a data set, None where nothing here can read it.
+
+    :raises InvalidDataset: it is not there, may not be read, or has no files
+    :raises DatasetUnavailable: its store does not answer
+    """
+    if not uri.startswith("/") and not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", uri):
         raise InvalidDataset(
             f"data set '{name}' has a relative path", where=uri, do="Write an absolute path, or a URI such as s3://…"
         )
     try:
-        fs, place = _open(uri)
+        fs, place = file_system(uri)
         # A cached listing would hide a change.
         fs.invalidate_cache()
         info = fs.info(place)
@@ -210,7 +215,7 @@ def _remote(uri: str, *, name: str) -> dict[str, dict[str, Any]] | None:
     return {str(place): info for place, info in found.items()}
 
 
-def _reported(info: Mapping[str, Any]) -> tuple[str, str] | None:
+def reported_content(info: Mapping[str, Any]) -> tuple[str, str] | None:
     """Return the name and value of what a store reports of a file's content; else of its size and time.
 
     None where it reports no time: another content can have the same size.

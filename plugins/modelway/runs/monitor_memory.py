@@ -37,6 +37,8 @@ class Memory:
     servers: dict[str, dict[str, Any]] = field(default_factory=dict)
     alarms: dict[str, Alarm] = field(default_factory=dict)
     rows: int = 0
+    #: how far the labels of a data set are read, which are the model's: see ``modelway.runs.monitor_labels``
+    labels: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
@@ -61,7 +63,8 @@ def remembered(
     at = now.timestamp()
     known = store.version(model, version).summary
     archive = Artifact(uri=known.archive_uri, digest=known.archive_digest, size=known.archive_size)
-    return Memory(version=version, since=at, at=at, reference=read_reference(artifacts, archive))
+    labels = before.state.get("labels", {})
+    return Memory(version=version, since=at, at=at, reference=read_reference(artifacts, archive), labels=labels)
 
 
 def read_reference(artifacts: ArtifactStore, archive: Artifact) -> Reference | None:

@@ -30,6 +30,7 @@ from modelway.monitor.compare import (
 from modelway.monitor.decide import Decision, Past, decide, requested
 from modelway.monitor.reference import Tally
 from modelway.monitor.rules import DriftRule, Rules
+from modelway.runs.monitor_labels import LabelSource, add_new_labels
 from modelway.runs.monitor_memory import Memory, count_new, remembered
 from modelway.runs.traffic import stable_of
 
@@ -50,6 +51,8 @@ class Watched:
     endpoint: str
     target: str
     rules: Rules
+    #: where labels come from besides ``modelway labels add``
+    labels: LabelSource | None = None
     #: a run of its DAG is not over
     is_busy: bool = False
     #: the target's section, where that says in which project or region endpoints are looked for
@@ -62,12 +65,14 @@ class Watched:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
-        return {**vars(self), "rules": self.rules.to_dict()}
+        labels = self.labels.to_dict() if self.labels else None
+        return {**vars(self), "rules": self.rules.to_dict(), "labels": labels}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Watched":
         """Read what :meth:`to_dict` returned."""
-        return cls(**{**data, "rules": Rules.from_dict(data["rules"])})
+        labels = LabelSource.from_dict(data["labels"]) if data.get("labels") else None
+        return cls(**{**data, "rules": Rules.from_dict(data["rules"]), "labels": labels})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +124,9 @@ def check_model(
     is_first = not before.state or before.state["version"] != version
     tallies, rows, predictions = count_new(memory, documents, is_first=is_first)
     memory.rows += rows
+    labels = ""
+    if watched.labels is not None:
+        memory.labels, labels = add_new_labels(watched.labels, memory.labels, store, model=watched.model)
     counted = _slice(name, memory, tallies, rows, now)
     findings = _findings(watched, memory, counted, store, now)
     past = [_past(each) for each in monitoring.requests(watched.model)]
@@ -149,7 +157,7 @@ def check_model(
     known = {each.rule: each.numbers for each in findings if not each.is_undecided}
     return Checked(
         model=watched.model,
-        text=_text(version, rows, findings, decision),
+        text=_text(version, rows, labels, findings, decision),
         request=request or lost,
         is_new=request is not None,
         version=version,
@@ -265,8 +273,8 @@ def _lost(store: "Lineage", model: str, now: datetime) -> RetrainRequest | None:
     return None
 
 
-def _text(version: int, rows: int, findings: Sequence[Finding], decision: Decision) -> str:
-    texts = [f"version {version}: {rows:,} new rows"]
+def _text(version: int, rows: int, labels: str, findings: Sequence[Finding], decision: Decision) -> str:
+    texts = [f"version {version}: {rows:,} new rows", *([labels] if labels else ())]
     texts += [f"{each.rule}: {each.reason}" for each in findings if each.is_over]
     texts += [f"{each.rule} undecided: {each.reason}" for each in findings if each.is_undecided]
     if decision.finding is not None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from modelway.endpoints.base import endpoint_member
 from modelway.monitor.rules import DriftRule, QualityRule, Rules
+from modelway.runs.monitor_labels import LabelSource
 from modelway.runs.monitoring import Watched
 from modelway.spec.environments import environments_of
 from modelway.spec.load import find_specs, load_files
@@ -38,11 +39,20 @@ def _watched(spec: ModelSpec) -> list[Watched]:
             endpoint=serving.endpoint,
             target=serving.section.target,
             rules=rules,
+            labels=_labels(spec),
             platform=serving.section.platform() if endpoint_member(serving.section.target).placed else {},
         )
         for serving in environments_of(spec.model, spec.endpoint).values()
         if not serving.is_development
     ]
+
+
+def _labels(spec: ModelSpec) -> LabelSource | None:
+    section = spec.monitor.labels
+    if section is None:
+        return None
+    uri = spec.datasets[section.dataset].uri
+    return LabelSource(dataset=section.dataset, uri=uri, key=section.key, column=section.column)
 
 
 def rules_of(section: MonitorSection) -> Rules:

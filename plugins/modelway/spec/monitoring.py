@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from modelway.fields.section import Section
-from modelway.fields.values import Duration
+from modelway.fields.values import Duration, Text
 
 
 class DriftSection(Section):
@@ -45,6 +45,14 @@ class QualitySection(Section):
     alpha: float = Field(default=1e-4, gt=0, le=0.1, description="Chance that a check finds a drop where there is none")
 
 
+class LabelsSection(Section):
+    """The data set that labels of requests come in, beside ``modelway labels add``; quality compares them."""
+
+    dataset: Text = Field(description="Its name below datasets: CSV with a header, or JSON lines, a file or a folder")
+    key: Text = Field(default="id", description="Its column with the ids of requests")
+    column: Text = Field(default="label", description="Its column with the number of the class, or the value")
+
+
 class MonitorSection(Section):
     """What starts a retraining besides the schedule."""
 
@@ -56,6 +64,9 @@ class MonitorSection(Section):
     drift: DriftSection | None = Field(default=None, description="{} for the defaults; default: drift starts nothing")
     quality: QualitySection | None = Field(
         default=None, description="{} for the defaults; default: worse quality starts nothing"
+    )
+    labels: LabelsSection | None = Field(
+        default=None, description="A data set of labels; default: only modelway labels add adds some"
     )
     volume: int | None = Field(
         default=None, ge=1, le=10**12, description="Rows that a version has answered, after which it is retrained"

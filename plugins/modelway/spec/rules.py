@@ -56,6 +56,7 @@ def findings(data: Mapping[str, Any]) -> Iterator[Finding]:
     """Find broken rules in a spec's values, valid or not."""
     yield from _params_twice(data)
     yield from _datasets(data)
+    yield from _label_dataset(data)
     yield from _own_asset(data)
     yield from _deadline(data)
     yield from _freeze_command(data)
@@ -194,6 +195,28 @@ def _datasets(data: Mapping[str, Any]) -> Iterator[Finding]:
                     raise Refusal(f"{shown(filled)} cannot be a version", do="Write at most 250 characters in one line")
             except Refusal as refusal:
                 yield Finding(path, refusal)
+
+
+def _label_dataset(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Refuse labels that no rule reads, or from a data set that a check of the monitor cannot find."""
+    path: KeyPath = ("monitor", "labels")
+    if not _mapping(data, *path):
+        return
+    if _inside(data, "monitor", "quality") is None:
+        what = "without monitor.quality nothing reads labels"
+        yield Finding(path, Refusal(what, do="Add quality, such as quality: {}"), of_key=True)
+    name, declared = _inside(data, *path, "dataset"), _mapping(data, "datasets")
+    if not isinstance(name, str):
+        return
+    if name not in declared:
+        refusal = Refusal(f"{shown(name)} is no data set of this spec (datasets)", known=sorted(declared), given=name)
+        yield Finding((*path, "dataset"), refusal)
+        return
+    entry = declared[name]
+    uri = entry.get("uri") if isinstance(entry, dict) else entry
+    if isinstance(uri, str) and is_template(uri):
+        what = f"the uri of data set {shown(name)} is a template, and a check of the monitor has no run to fill it in"
+        yield Finding((*path, "dataset"), Refusal(what, do="Name one with a fixed uri, such as the folder of all days"))
 
 
 def _filled(text: str, params: Mapping[str, Any], has_cron: bool) -> str:
