@@ -177,7 +177,7 @@ def _csv_rows(lines: _Lines, offset: int, columns: Sequence[str]) -> _Rows:
     known = [each.strip() for each in header]
     known[:1] = [each.removeprefix("\ufeff") for each in known[:1]]
     if missing := [each for each in columns if each not in known]:
-        raise InvalidDataset(f"there is no column '{missing[0]}'", known=known, given=missing[0])
+        raise InvalidDataset(f"there is no column '{missing[0]}'", known=known[:50], given=missing[0])
     at = [known.index(each) for each in columns]
     for row in csv.reader(lines.after(offset or lines.offset)):
         values = tuple(row[each] for each in at) if len(row) == len(known) else ()
