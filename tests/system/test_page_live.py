@@ -115,7 +115,8 @@ def eventually(browser, script: str, wanted: object) -> None:
 LIVE = """
 const [first, ...rest] = document.querySelectorAll("#live tbody tr");
 const textOf = (row) => [...row.cells].map((cell) => cell.textContent).join(" ");
-return [[first, ...rest].map(textOf), rest[0].querySelector("a").href, document.querySelector("#live figure").textContent];
+const figure = document.querySelector("#live figure");
+return [[first, ...rest].map(textOf), rest[0].querySelector("a").href, figure.textContent];
 """
 STATUS = "document.querySelector('#live [role=status]').textContent"
 
