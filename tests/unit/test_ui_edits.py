@@ -146,6 +146,20 @@ def test_a_wish_that_makes_no_sense_is_refused(client: TestClient, url: str, wis
     assert open_lineage(url).rollout("digits", "digits/r2") == RUNNING
 
 
+def test_what_is_wrong_with_a_wish_is_said_in_one_sentence(client: TestClient) -> None:
+    answer = steer(client, "hold", reason="   ")
+    said = {"detail": "reason: String should have at least 1 character", "error": "RequestValidationError"}
+    assert (answer.status_code, answer.json()) == (422, said)
+    half = client.post(
+        "/modelway/api/endpoints/digits/rollout",
+        content=b'{"run": "digits/r2", "step": 0, "act": "hold", "reason": "\\ud800"}',
+        headers={"writer": MIA, "content-type": "application/json"},
+    )
+    assert (half.status_code, "reason: " in half.json()["detail"]) == (422, True)
+    page = client.get("/modelway/models/digits?before=many", headers={"accept": "text/html"})
+    assert (page.status_code, "before: Input should be a valid integer" in page.text) == (422, True)
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
@@ -198,6 +212,7 @@ def test_whoever_saves_over_what_they_have_not_seen_is_told(client: TestClient, 
         {"description": "x" * 50_000},
         {"description": "a\0b"},
         {"tags": ["x" * 101]},
+        {"tags": ["eu, gpu"]},
         {"tags": [str(number) for number in range(51)]},
         {"tags": "eu"},
         {"since": "yesterday"},

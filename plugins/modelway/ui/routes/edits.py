@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from fastapi import Depends, FastAPI
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.exceptions import HTTPException
 
 from modelway.errors import ChangedMeanwhile, ModelwayError
@@ -16,7 +16,7 @@ from modelway.lineage.records.values import plain
 from modelway.ui.editing import Editing, Editor, from_own_page
 from modelway.ui.readable import ReadableLineage
 
-_Reason = Annotated[str, Field(min_length=1, max_length=500, pattern=r"\S")]
+_Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 
 
 class Wish(BaseModel):
@@ -58,7 +58,7 @@ def add_edits(app: FastAPI, lineage: Callable[..., ReadableLineage], editing: Ed
             raise ChangedMeanwhile(
                 "that rollout is over by now", where=f"endpoint {endpoint}", do="Load the page again"
             )
-        act = Steering(act=wish.act, by=who.name, reason=wish.reason.strip(), step=wish.step, weight=wish.weight)
+        act = Steering(act=wish.act, by=who.name, reason=wish.reason, step=wish.step, weight=wish.weight)
         found = editing.lineage().steer_rollout(running, act)
         return JSONResponse({"endpoint": endpoint, "rollout": plain(found)})
 
