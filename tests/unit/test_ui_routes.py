@@ -168,6 +168,8 @@ def test_an_act_is_for_editors_alone(client: TestClient, route: str) -> None:
         ("run:secret/hidden-run", ["secret"]),
         (f"file:{CONTENT}", ["secret"]),
         (f"code:{digest('code')}", ["secret", "digits"]),
+        # What ran in an image is an environment.
+        ("image:sha256:" + "0" * 64, ["secret", "digits"]),
         ("model:secret", []),
         ("secret", []),
         ("", []),

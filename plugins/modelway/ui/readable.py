@@ -140,7 +140,7 @@ class ReadableLineage:
         graph, dags = self._lineage.graph, self._dags
         try:
             found = graph.neighbours(node, direction=direction, skip=skip, most=most, dags=dags)
-            if len(found.nodes) == len(found.roots) and node.partition(":")[0] in OF_NOBODY:
+            if len(found.nodes) == len(found.roots) and any(each.kind in OF_NOBODY for each in found.nodes):
                 # An endpoint, a commit, …: whoever may read nothing that is next to it does not learn that it exists.
                 near = [graph.neighbours(node, direction=each, most=most, dags=dags) for each in ("up", "down")]
                 if all(len(each.nodes) == len(each.roots) for each in near):
