@@ -11,7 +11,7 @@ import pytest
 from airflow.sdk.exceptions import TaskDeferred
 from modelway.endpoints.base import PredictorMetrics
 from modelway.endpoints.local.endpoint import LocalEndpoint
-from modelway.errors import EndpointNotReady, RolloutAborted, RolloutChanged
+from modelway.errors import EndpointNotReady, LineageUnavailable, RolloutAborted, RolloutChanged
 from modelway.following.rollouts import abort_rollout
 from modelway.hooks.settings import load_settings
 from modelway.lineage.records.rollout import step_texts
@@ -362,6 +362,26 @@ def test_the_trigger_outlasts_counters_that_restart_and_an_endpoint_out_of_reach
     fires(trigger)
     assert _seen(serving) >= 100
     assert serving.rollout(2).state == "running"
+
+
+def test_a_trigger_that_is_created_again_after_a_long_hold_waits_for_the_lineage(serving, monkeypatch, quick_trigger):
+    """Its database may start together with the triggerer: the task would fail for that, and its last attempt abort."""
+    deployed = serving.deploy(2)
+    Counters(monkeypatch, v1=(90, 0), v2=(10, 0))
+    trigger = deferred_trigger(serving, deployed, steps=[{"weight": 10, "hold": "10m", "requests": 100}, 100])
+    trigger.until -= 100_000
+    opened, refused = rollout_trigger.lineage_from_airflow, []
+
+    def refuse_twice(url):
+        if len(refused) < 2:
+            refused.append(url)
+            raise LineageUnavailable("the lineage database does not answer")
+        return opened(url)
+
+    monkeypatch.setattr(rollout_trigger, "lineage_from_airflow", refuse_twice)
+    monkeypatch.setattr(rollout_record, "step_of", _without_time)
+    fires(trigger)
+    assert (len(refused), serving.rollout(2).detail["verdict"]["action"]) == (2, "promote")
 
 
 def test_a_trigger_of_a_step_that_is_over_judges_nothing(serving, monkeypatch, quick_trigger):
