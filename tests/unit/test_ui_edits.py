@@ -13,6 +13,7 @@ import pytest
 from modelway.errors import ChangedMeanwhile, NotWritable
 from modelway.lineage.records.version import RolloutRecord
 from modelway.lineage.store import open_lineage
+from sqlalchemy import Engine
 from starlette.testclient import TestClient
 
 from tests import mounted_pages
@@ -255,6 +256,14 @@ def test_a_lineage_that_cannot_be_written_is_said_in_one_sentence(
             503,
             "the lineage cannot be written. Let this user write it.",
         )
+
+
+def test_what_is_opened_to_write_is_closed(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[Engine] = []
+    monkeypatch.setattr(Engine, "dispose", lambda engine: closed.append(engine))
+    assert [steer(client, "hold").status_code, steer(client, "hold").status_code] == [200, 409]
+    assert describe(client).status_code == 200
+    assert len(closed) == len(set(closed)) == 3
 
 
 @pytest.mark.parametrize("schema", ["0007", "9999"])

@@ -59,7 +59,8 @@ def add_edits(app: FastAPI, lineage: Callable[..., ReadableLineage], editing: Ed
                 "that rollout is over by now", where=f"endpoint {endpoint}", do="Load the page again"
             )
         act = Steering(act=wish.act, by=who.name, reason=wish.reason, step=wish.step, weight=wish.weight)
-        found = editing.lineage().steer_rollout(running, act)
+        with editing.writing() as store:
+            found = store.steer_rollout(running, act)
         return JSONResponse({"endpoint": endpoint, "rollout": plain(found)})
 
     @app.post("/api/models/{model:path}/versions/{version}/note", dependencies=[Depends(from_own_page)])
@@ -71,12 +72,9 @@ def add_edits(app: FastAPI, lineage: Callable[..., ReadableLineage], editing: Ed
             text, tags = checked_note(note.description, note.tags)
         except ModelwayError as error:
             raise HTTPException(400, str(error)) from None
-        written = editing.lineage().describe(
-            model=model,
-            version=found.summary.number,
-            description=text,
-            tags=tags,
-            actor=who.name,
-            since=note.since,
-        )
-        return JSONResponse({"model": model, "version": found.summary.number, "note": plain(written)})
+        number, actor = found.summary.number, who.name
+        with editing.writing() as store:
+            written = store.describe(
+                model=model, version=number, description=text, tags=tags, actor=actor, since=note.since
+            )
+        return JSONResponse({"model": model, "version": number, "note": plain(written)})
