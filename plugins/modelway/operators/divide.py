@@ -32,8 +32,8 @@ class DivideCheckpointsOperator(ModelwayOperator):
     :param parallel: how many jobs run at the same time
     :param per_job: how many checkpoints one job evaluates: a number, or ``auto``
 
-    Returns ``[[{id, stage, step, uri, digest, size}]]``; expand an EvaluateCheckpointOperator over it. Where there are no
-    checkpoints it is one empty batch.
+    Returns ``[[{id, stage, step, uri, digest, size}]]``; expand an EvaluateCheckpointOperator over it. Where there are
+    no checkpoints it is one empty batch.
     """
 
     template_fields: Sequence[str] = ("code", "checkpoints", "parallel", "per_job")
