@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import pytest
+from modelway.errors import NothingToSelect
+from modelway.operators.arguments import check_final
 from modelway.operators.choose_candidates import ChooseCandidatesOperator
 from modelway.operators.draw_candidates import DrawCandidatesOperator
 from modelway.operators.select_candidate import SelectCandidateOperator
@@ -95,3 +98,19 @@ def test_a_training_that_failed_is_not_taken_for_one_of_before_at_another_place(
         )
     )
     assert [each["id"] for each in chosen] == ["c01"]
+
+
+def test_where_the_task_before_failed_it_is_said_so() -> None:
+    """All candidates failed in the first stage: nobody chose who trains the second one, which Airflow gives as None."""
+    about: dict[str, Any] = {"reports": [], "checkpoints": [], "evaluations": []}
+    choose = ChooseCandidatesOperator(task_id="c", candidates=candidates("c01"), stage="longer", **about)
+    choose.candidates = None
+    select = SelectCandidateOperator(
+        **{"task_id": "s", "stages": ["short", "longer"], "candidates": [candidates("c01"), []], "reports": [[], []]},
+        **{"checkpoints": [[], []], "evaluations": []},
+    )
+    select.candidates = [candidates("c01"), None]
+    for operator in (choose, select):
+        check_final(operator)
+        with pytest.raises(NothingToSelect, match="no candidate trained the stage 'longer'. See why the task"):
+            run(operator)
