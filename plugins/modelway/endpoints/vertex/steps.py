@@ -84,13 +84,18 @@ def next_step(desired: Desired, seen: Seen | None, memory: Memory, *, patience: 
     if memory.split is None:
         memory.split = seen.split
     step = _missing(desired, seen) or _split(desired, seen, memory)
-    if isinstance(step, Start) and seen.running:
+    if seen.running and (isinstance(step, Start) or _gives_requests_anew(step, seen)):
         if memory.seconds(_OTHERS) > patience:
             do = "See in the console what runs on it, then deploy again; the split is as it was"
             return Fail(error=_late(desired, _OTHERS, patience, do=do))
         return Wait(what=_OTHERS)
     memory.since.clear()
     return step
+
+
+def _gives_requests_anew(step: Step, seen: Seen) -> bool:
+    """Return whether a deployed model gets its first requests: one that is being undeployed is listed until it is."""
+    return isinstance(step, Patch) and not step.body["trafficSplit"].keys() <= seen.split.keys()
 
 
 def _awaited(desired: Desired, memory: Memory, patience: float) -> Step:
