@@ -1,6 +1,7 @@
 """What Google's endpoint targets refuse by name, and the bodies that they send."""
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -209,3 +210,14 @@ def test_a_version_that_may_be_being_undeployed_gets_no_request(weights: tuple[i
     wanted = [replace(each, weight=weight) for each, weight in zip(versions, weights, strict=False)]
     found = steps.next_step(replace(before, spec=spec_of(*wanted)), seen, steps.Memory(), patience=600)
     assert isinstance(found, step)
+
+
+def test_what_takes_too_long_is_cancelled_first_also_when_nobody_looked_for_a_while() -> None:
+    section = VertexEndpointSection(region="r", project="p")
+    desired = OnVertex(spec=spec_of(version(1)), own=section, parent="projects/p/locations/r", deployment="d")
+    what, long_ago = "version 1 to be deployed", time.time() - 3000
+    memory = steps.Memory(operations={"operations/1": what}, since={what: long_ago})
+    found = [steps.next_step(desired, None, memory, patience=600) for _ in range(2)]
+    assert found == [steps.Cancel(operations=("operations/1",)), Wait(what=f"{what}, which was cancelled")]
+    memory.since = dict.fromkeys(memory.since, long_ago)
+    assert "does not end" in str(steps.next_step(desired, None, memory, patience=600))

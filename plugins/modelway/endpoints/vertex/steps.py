@@ -101,14 +101,17 @@ def _gives_requests_anew(step: Step, seen: Seen) -> bool:
 def _awaited(desired: Desired, memory: Memory, patience: float) -> Step:
     """Wait for the operations of the change; what takes too long is cancelled, and waited for a second time."""
     what = next(iter(memory.operations.values()))
-    seconds = memory.seconds(what)
-    if seconds > 2 * patience:
-        do = "The operation does not end, and the split is as it was; the next deployment uses or removes what it makes"
-        return Fail(error=_late(desired, what, patience, do=do))
-    if seconds > patience and not memory.late:
+    if not memory.late:
+        if memory.seconds(what) <= patience:
+            return Wait(what=what)
         memory.late = what
         return Cancel(operations=tuple(memory.operations))
-    return Wait(what=f"{what}, which was cancelled" if memory.late else what)
+    # From the cancel on, which comes late itself where nobody has looked for a while.
+    cancelled = f"{what}, which was cancelled"
+    if memory.seconds(cancelled) > patience:
+        do = "The operation does not end, and the split is as it was; the next deployment uses or removes what it makes"
+        return Fail(error=_late(desired, what, patience, do=do))
+    return Wait(what=cancelled)
 
 
 def _missing(desired: Desired, seen: Seen) -> Start | None:
