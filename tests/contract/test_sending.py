@@ -35,6 +35,8 @@ def start() -> Iterator[Start]:
 
         def accept() -> None:
             with suppress(OSError), listening, listening.accept()[0] as connection:
+                # Else what is sent may still wait when a close with unread bytes discards it.
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 serve(connection, over)
 
         threads.append(threading.Thread(target=accept))
@@ -78,6 +80,21 @@ def trusting(certificate: Path) -> Iterator[PartsTransport]:
     transport.close()
 
 
+def spoken(connection: socket.socket, scheme: str, certificate: Path) -> socket.socket:
+    """Return a connection, with TLS where the scheme says so."""
+    if scheme == "http":
+        return connection
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context.wrap_socket(connection, server_side=True)
+
+
+def large_file(folder: Path) -> Path:
+    with (folder / "blob").open("wb") as file:
+        file.truncate(LARGE)
+    return folder / "blob"
+
+
 def put(transport: PartsTransport, url: str, path: Path, *, write: float = 30.0) -> httpx.Response:
     size = path.stat().st_size
     body = PartsBody(parts=(FilePart(path=path, offset=0, size=size),), stop=None)
@@ -93,19 +110,24 @@ def test_a_registry_that_takes_no_more_bytes_ends_the_upload_in_time(
     scheme: str, start: Start, certificate: Path, trusting: PartsTransport, tmp_path: Path
 ) -> None:
     def reads_nothing(connection: socket.socket, over: threading.Event) -> None:
-        if scheme == "https":
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(certificate)
-            with context.wrap_socket(connection, server_side=True):
-                over.wait(AT_MOST)
-        else:
+        with spoken(connection, scheme, certificate):
             over.wait(AT_MOST)
 
-    path = tmp_path / "blob"
-    with path.open("wb") as file:
-        file.truncate(LARGE)
     with pytest.raises(httpx.WriteTimeout):
-        put(trusting, f"{scheme}://localhost:{start(reads_nothing)}/", path, write=0.5)
+        put(trusting, f"{scheme}://localhost:{start(reads_nothing)}/", large_file(tmp_path), write=0.5)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_registry_that_answers_before_it_has_the_whole_body_is_heard(
+    scheme: str, start: Start, certificate: Path, trusting: PartsTransport, tmp_path: Path
+) -> None:
+    def refuses(connection: socket.socket, _: threading.Event) -> None:
+        with spoken(connection, scheme, certificate) as speaking:
+            speaking.recv(1 << 16)
+            speaking.sendall(b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n")
+
+    answer = put(trusting, f"{scheme}://localhost:{start(refuses)}/", large_file(tmp_path))
+    assert (answer.status_code, answer.headers["Retry-After"]) == (httpx.codes.TOO_MANY_REQUESTS, "7")
 
 
 def test_a_file_that_the_kernel_cannot_send_is_read_and_sent(

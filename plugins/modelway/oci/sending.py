@@ -63,7 +63,7 @@ class PartsTransport(httpx.BaseTransport):
                 connection.putheader(name, value)
             connection.endheaders()
             # A registry that has seen enough answers and closes: its answer says why.
-            with suppress(BrokenPipeError, ConnectionResetError):
+            with suppress(BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
                 _send_parts(connection.sock, body, timeout=timeouts.get("write"))
             connection.sock.settimeout(timeouts.get("read"))
             answer = connection.getresponse()
