@@ -77,5 +77,5 @@ def sections(annotation: Any) -> Iterator[type[BaseModel]]:
 
 def test_only_notifiers_are_import_paths():
     assert set(import_paths(ModelSpec)) == {
-        f"notifications.{event}.notifier" for event in ("on_failure", "on_success", "on_deadline")
+        f"notifications.{event}.notifier" for event in ("on_failure", "on_success", "on_deadline", "on_retraining")
     }

@@ -79,6 +79,7 @@ notifications:
   on_failure: [{notifier: airflow.providers.team.Mail, args: {to: a@b.example, subject: "{{ run_id }} failed"}}]
   on_success: []
   on_deadline: [{notifier: airflow.providers.team.Mail}]
+  on_retraining: [{notifier: airflow.providers.team.Mail, args: {subject: "{{ modelway_message }}"}}]
 environments:
   dev:
     schedule: null

@@ -338,7 +338,7 @@ def _more_memory(data: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _notifier_templates(data: Mapping[str, Any]) -> Iterator[Finding]:
     """Airflow fills these templates in, with its own names: only their syntax can be checked here."""
-    for event in ("on_failure", "on_success", "on_deadline"):
+    for event in ("on_failure", "on_success", "on_deadline", "on_retraining"):
         for index, _ in enumerate(_list(data, "notifications", event)):
             path: KeyPath = ("notifications", event, index, "args")
             for name, value in _mapping(data, *path).items():
