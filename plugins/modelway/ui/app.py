@@ -1,9 +1,10 @@
 """The pages "Models" and their JSON twins as one FastAPI application."""
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
@@ -40,7 +41,8 @@ def create_app(
     :param artifact_root: returns where the files of versions are stored; None: nothing is downloaded
     """
     # No openapi.json and no docs: they would be outside the dependencies, open to everyone.
-    app = FastAPI(title="modelway", openapi_url=None, dependencies=[Depends(readable_dags)])
+    refusals: dict[int | str, dict[str, Any]] = {422: {"description": "What is wrong, in one sentence: detail"}}
+    app = FastAPI(title="modelway", openapi_url=None, dependencies=[Depends(readable_dags)], responses=refusals)
     opened: dict[str, Lineage] = {}
 
     def lineage(dags: Annotated[frozenset[str], Depends(readable_dags)]) -> ReadableLineage:
@@ -63,6 +65,7 @@ def create_app(
     if editing is not None:
         add_edits(app, lineage, editing)
     app.add_exception_handler(HTTPException, _refuse)
+    app.add_exception_handler(RequestValidationError, _refuse)
     app.add_exception_handler(ModelwayError, _refuse)
     return app
 
@@ -72,6 +75,10 @@ def _refuse(request: Request, error: Exception) -> Response:
     status, headers = 503, None
     if isinstance(error, HTTPException):
         status, sentence, headers = error.status_code, str(error.detail), error.headers
+    elif isinstance(error, RequestValidationError):
+        # Without what was sent: it may be no text that can be sent back.
+        wrong = (f"{' '.join(map(str, each['loc'][1:])) or 'body'}: {each['msg']}" for each in error.errors())
+        status, sentence = 422, "; ".join(wrong)
     else:
         sentence = str(error)
         if isinstance(error, UnknownEndpoint | UnknownModel | UnknownRun | UnknownVersion):
