@@ -42,3 +42,19 @@ def test_a_generation_goes_to_the_clear_that_found_it_unfinished(tmp_path, clear
 
     assert place(1, JobState.RUNNING) == "g0"
     assert place(clear_number, JobState.SUCCEEDED) == folder
+
+
+def test_a_job_whose_output_was_removed_is_not_found_again_but_done_again(tmp_path):
+    backend, job = load_backend("local", home=tmp_path / "home"), asked(tmp_path, clear_number=0)
+    first = backend.submit(backend.build_request(job, Options()))
+    pid_of(backend, first)
+    go(backend, first)
+    succeeded(backend, first)
+    assert backend.submit(backend.build_request(job, Options())) == first
+    backend.discard(model="tiny", run="r1")
+    again = backend.submit(backend.build_request(job, Options()))
+    assert again != first, "nothing is left to collect"
+    assert backend.folder(again).name == "g1"
+    go(backend, again)
+    succeeded(backend, again)
+    assert backend.submit(backend.build_request(job, Options())) == again

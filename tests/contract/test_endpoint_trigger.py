@@ -206,6 +206,24 @@ def test_a_task_removes_an_endpoint_without_waiting(
     eventually(lambda: service.servers() == [])
 
 
+@pytest.mark.parametrize("kind", ["vertex"])
+def test_a_removal_that_breaks_off_is_seen_and_begun_again(
+    kind: str, port: Any, fake: GoogleFake, images: dict[int | str, str]
+) -> None:
+    """Else its machine would be paid for, and nothing would name it."""
+    service: Any = fake.service(VertexEndpoints)
+    port.apply(spec_of((1, images[1], 100)))
+    fake.fail(UNDEPLOY, 403)
+    with pytest.raises(GoogleError):
+        remove(port, "tiny")
+    assert len(service.servers()) == 1
+    assert port.status("tiny").stopped
+    fake.fail(UNDEPLOY, 409)
+    remove(port, "tiny")
+    assert port.status("tiny") is None
+    eventually(lambda: service.servers() == [])
+
+
 @pytest.mark.parametrize("kind", ["cloud_run"])
 def test_a_service_that_is_still_being_removed_is_waited_for(
     kind: str, port: Any, fake: GoogleFake, images: dict[int | str, str]

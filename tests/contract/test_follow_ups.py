@@ -25,6 +25,8 @@ def main():
     print(json.dumps([sys.argv[1:], os.getpid(), os.getppid(), os.getsid(0), context]), flush=True)
     if sys.argv[2] == "failed":
         raise ValueError("of the work")
+    if sys.argv[2] == "slow":
+        signal.pause()
 
 EndOfRuns.follow_up = staticmethod(lambda *words: print(json.dumps(["by a process", words]), flush=True))
 orphaned_jobs.main = main
@@ -94,8 +96,11 @@ def test_each_run_has_a_process_of_its_own_until_the_scheduler_ends(scheduler, l
 
 
 def test_where_the_process_that_forks_was_killed_another_is_started(scheduler, log):
-    forks = end_run(scheduler, log, "digits/r1", "success", ["local"])[2]
-    psutil.Process(forks).kill()
-    wait_for(lambda: not runs(forks), what="its end")
-    words = ["digits/r2", "success", ["local"]]
-    assert end_run(scheduler, log, *words) == ["by a process", words]
+    _, works, forks, *_ = end_run(scheduler, log, "digits/r1", "slow", ["local"])
+    try:
+        psutil.Process(forks).kill()
+        wait_for(lambda: not runs(forks), what="its end")
+        words = ["digits/r2", "success", ["local"]]
+        assert end_run(scheduler, log, *words) == ["by a process", words]
+    finally:
+        psutil.Process(works).kill()

@@ -338,6 +338,10 @@ def test_a_training_that_is_not_good_enough_ends_early_and_has_succeeded(tmp_pat
     assert [each.step for each in recorded_checkpoints(folder)] == [1, 2, 3]
     assert not (folder / "error.json").exists()
     assert stopped_early(folder) == "loss is 3, above 1.5"
+    # The next attempt, where this one was killed before its end was known, trains no further.
+    again = run(folder)
+    assert (again.returncode, len(recorded_checkpoints(folder))) == (0, 3), again.stderr
+    assert "the training has ended early: loss is 3, above 1.5" in again.stdout
 
 
 def test_each_evaluated_checkpoint_has_the_parameters_of_its_candidate(tmp_path):

@@ -81,6 +81,7 @@ def test_what_a_run_leaves_on_the_store_is_removed_by_any_worker(cluster, submit
     assert not store.exists(f"{handle.place}/prepared.tar")
     assert not store.exists(f"{handle.place}/output/large.bin")
     assert connect("four").describe(handle).state is JobState.CANCELLED
+    assert submit(connect("five")).place.endswith("/g1"), "another worker does not find it again"
 
 
 def test_workers_that_begin_a_try_at_the_same_time_begin_one(cluster, submit, connect):

@@ -11,7 +11,7 @@ import pytest
 from airflow.sdk.exceptions import TaskDeferred
 from modelway.endpoints.base import PredictorMetrics
 from modelway.endpoints.local.endpoint import LocalEndpoint
-from modelway.errors import EndpointNotReady, RolloutAborted, RolloutChanged
+from modelway.errors import EndpointNotReady, LineageUnavailable, RolloutAborted, RolloutChanged
 from modelway.following.rollouts import abort_rollout
 from modelway.hooks.settings import load_settings
 from modelway.lineage.records.rollout import step_texts
@@ -364,6 +364,26 @@ def test_the_trigger_outlasts_counters_that_restart_and_an_endpoint_out_of_reach
     assert serving.rollout(2).state == "running"
 
 
+def test_a_trigger_that_is_created_again_after_a_long_hold_waits_for_the_lineage(serving, monkeypatch, quick_trigger):
+    """Its database may start together with the triggerer: the task would fail for that, and its last attempt abort."""
+    deployed = serving.deploy(2)
+    Counters(monkeypatch, v1=(90, 0), v2=(10, 0))
+    trigger = deferred_trigger(serving, deployed, steps=[{"weight": 10, "hold": "10m", "requests": 100}, 100])
+    trigger.until -= 100_000
+    opened, refused = rollout_trigger.lineage_from_airflow, []
+
+    def refuse_twice(url):
+        if len(refused) < 2:
+            refused.append(url)
+            raise LineageUnavailable("the lineage database does not answer")
+        return opened(url)
+
+    monkeypatch.setattr(rollout_trigger, "lineage_from_airflow", refuse_twice)
+    monkeypatch.setattr(rollout_record, "step_of", _without_time)
+    fires(trigger)
+    assert (len(refused), serving.rollout(2).detail["verdict"]["action"]) == (2, "promote")
+
+
 def test_a_trigger_of_a_step_that_is_over_judges_nothing(serving, monkeypatch, quick_trigger):
     deployed = serving.deploy(2)
     trigger = deferred_trigger(serving, deployed, interval=1000)
@@ -419,3 +439,42 @@ def test_a_record_that_a_person_changed_between_two_looks_is_read_again(serving,
 
     monkeypatch.setattr(Rollout, "inspect", changed_meanwhile)
     assert [step["weight"] for step in serving.promote(2, deployed)["steps"]] == [10, 100]
+
+
+def test_a_hold_that_comes_after_the_verdict_on_a_step_still_holds_it(serving, monkeypatch):
+    """The page has said that it is held: neither the next step begins, nor does the version take over."""
+    deployed, wait, at = begin(serving, monkeypatch, steps=(10, 100)), promote.PromoteModelOperator._wait, [0]
+
+    def steer(act, step):
+        wish = Steering(act=act, by="mia", reason="a talk", step=step)
+        serving.lineage.steer_rollout(serving.rollout(2), wish)
+
+    def hold_after_the_verdict(self, rollout):
+        if "held" in rollout.record.detail:
+            raise Killed
+        wait(self, rollout)
+        if rollout.record.step == at[0]:
+            steer("hold", at[0])
+
+    monkeypatch.setattr(promote.PromoteModelOperator, "_wait", hold_after_the_verdict)
+    for step, weights in enumerate(({1: 90, 2: 10}, {1: 0, 2: 100})):
+        at[0] = step
+        with pytest.raises(Killed):
+            serving.promote(2, deployed, steps=(10, 100))
+        record = serving.rollout(2)
+        assert (record.step, record.state, serving.weights) == (step, "running", weights)
+        assert rollout_of(serving).inspect().reason == "held by mia: a talk"
+        steer("continue", step)
+    monkeypatch.setattr(promote.PromoteModelOperator, "_wait", wait)
+    assert serving.promote(2, deployed, steps=(10, 100))["weights"] == {"2": 100}
+
+
+def test_a_version_does_not_take_over_whose_share_a_person_has_set_since_the_verdict(serving, monkeypatch):
+    begin(serving, monkeypatch, steps=(100,))
+    rollout = rollout_of(serving)
+    assert rollout.inspect().action == "promote"
+    wish = Steering(act="weight", by="mia", reason="too early", step=0, weight=30)
+    serving.lineage.steer_rollout(serving.rollout(2), wish)
+    with pytest.raises(RolloutChanged, match="a person has changed the steps"):
+        rollout.finish(alias="champion")
+    assert (serving.rollout(2).state, serving.champion) == ("running", 1)

@@ -373,15 +373,17 @@ def test_things_have_the_column_of_their_distance_and_keep_their_place(browser, 
     add(graph, { direction: "up", roots: ["v"], nodes: nodes("v", "run", "base", "code"),
       edges: [edge("v", "run"), edge("v", "base"), edge("run", "code"), edge("base", "code")] });
     add(graph, { direction: "down", roots: ["v"], nodes: nodes("v", "image"), edges: [edge("image", "v")] });
-    add(graph, { direction: "up", roots: ["run"], nodes: nodes("run", "data"), edges: [edge("run", "data")] });
+    add(graph, { direction: "up", roots: ["run"], nodes: nodes("run", "data", "twin"),
+      edges: [edge("run", "data"), edge("twin", "data"), edge("twin", "code")] });
     const part = { left: 0, top: 0, right: 10, bottom: 10 };
     return [[...graph.columns].sort(([one], [other]) => one - other), [...graph.near.get("run")].sort(),
-      measured(graph).width, visible(graph, part).map((spot) => spot.id)];
+      measured(graph).width, visible(graph, part).map((spot) => spot.id), [...graph.near.get("data")]];
     """
-    columns, near, width, seen = browser.execute_script(computed)
+    columns, near, width, seen, readers = browser.execute_script(computed)
     assert columns == [[-2, ["code", "data"]], [-1, ["run", "base"]], [0, ["v"]], [1, ["image"]]]
     assert (near, width) == (["code", "data", "v"], 4 * 250 + 10)
     assert seen == ["code", "data"]
+    assert readers == ["run"], "a run of another model with the same id has no place, and no line"
 
 
 #: answers the page's request of its graph with one version that 10,000 images were made of

@@ -16,7 +16,13 @@ from modelway.cli.reproduction.recorded_data import check_data
 from modelway.cli.reproduction.this_machine import here
 from modelway.errors import CapabilityMissing, DigestMismatch, InvalidDataset, ModelwayError
 from modelway.hooks.settings import load_settings
-from modelway.lineage.records.version import DatasetRecord, EnvironmentRecord, StageRecord, VersionDetail
+from modelway.lineage.records.version import (
+    CandidateRecord,
+    DatasetRecord,
+    EnvironmentRecord,
+    StageRecord,
+    VersionDetail,
+)
 from modelway.lineage.store import open_lineage
 from modelway.spec.load import load_spec
 
@@ -84,6 +90,21 @@ def test_code_spec_seed_parameters_stages_and_data_are_those_of_the_record(place
     )
     assert plan.environment["MODELWAY_HOME"] == str(place / "again")
     assert plan.lineage_url == f"sqlite:///{place}/again/lineage.db"
+
+
+def test_of_a_sweep_the_selected_candidate_trains_the_stages_that_it_had(place: Path) -> None:
+    """It ended early in the first stage: a second one, even one to skip, would have no candidate."""
+    candidates = (
+        CandidateRecord(name="c01", params={"lr": 0.1}, state="trained", stage="second"),
+        CandidateRecord(name="c02", params={"lr": 0.5}, state="selected", stage="first", reason="loss is 9, above 3"),
+    )
+    stages = (StageRecord(name="first"), StageRecord(name="second", skipped=True))
+    plan = laid_out(place, recorded(place, candidates=candidates, stages=stages))
+    spec = load_spec(place / "again" / "models" / "steady")
+    assert [stage.name for stage in spec.stages()] == ["first"]
+    assert spec.search is not None
+    assert {name: each.values for name, each in spec.search.params.items()} == {"lr": (0.5,)}
+    assert "skip" not in " ".join(plan.arguments)
 
 
 def test_the_exporters_are_told_nothing_of_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

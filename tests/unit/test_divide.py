@@ -8,6 +8,7 @@ import pytest
 from modelway.lineage.records.version import EvaluationRecord
 from modelway.lineage.store import Lineage, open_lineage
 from modelway.operators.divide import DivideCheckpointsOperator
+from modelway.operators.evaluate import EvaluateCheckpointOperator
 from modelway.runs.messages.checkpoints import Checkpoint
 
 from tests.lineage_samples import CODE, make_record
@@ -91,3 +92,12 @@ def test_a_version_of_more_than_a_thousand_checkpoints_is_recorded_whole(lineage
     evaluations = [EvaluationRecord(checkpoint=f"fine-{step:06d}", metrics={"loss": step}) for step in range(1, 1501)]
     lineage.register(make_record("first", evaluations=evaluations))
     assert len(lineage.version("digits", 1).evaluations) == 1500
+
+
+def test_of_no_checkpoints_there_is_one_empty_batch_which_needs_no_job(lineage: Lineage) -> None:
+    """Airflow skips a task that is expanded over nothing, and then the one that says that all trainings failed."""
+    divided = DivideCheckpointsOperator(task_id="d", code=CODE, checkpoints=[None, []]).run({})
+    assert divided == [[]]
+    evaluate = EvaluateCheckpointOperator(task_id="e", code=CODE, checkpoint=divided[0])
+    assert evaluate.run({}) == []
+    assert evaluate.which == "none"

@@ -1,6 +1,8 @@
 """What Google's endpoint targets refuse by name, and the bodies that they send."""
 
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,12 @@ from modelway.endpoints.base import Autoscaling, EndpointSpec, Predictor
 from modelway.endpoints.cloud_run.rules import limits, refused_resources
 from modelway.endpoints.cloud_run.section import CloudRunSection
 from modelway.endpoints.cloud_run.template import Desired as Service
+from modelway.endpoints.google.steps import Patch, Wait
 from modelway.endpoints.released_images import ReleasedImages
+from modelway.endpoints.vertex import steps
 from modelway.endpoints.vertex.bodies import Desired as OnVertex
+from modelway.endpoints.vertex.bodies import recorded
+from modelway.endpoints.vertex.observed import Seen
 from modelway.endpoints.vertex.section import VertexEndpointSection
 from modelway.endpoints.whole_percents import whole_percents
 from modelway.errors import InvalidSpec
@@ -180,3 +186,38 @@ def test_a_deployed_model_has_the_number_of_its_version_unless_another_one_has_i
     assert other.isdigit()
     assert place.deployed_id(again, {**taken, other: place.model_id(again)}) == other
     assert len(place.deployed_id(version(3, name="old"), {})) == 10
+
+
+@pytest.mark.parametrize(
+    ("weights", "step"), [((100, 0), Patch), ((0, 100), Patch), ((50, 50), Patch), ((0, 0, 100), Wait)]
+)
+def test_a_version_that_may_be_being_undeployed_gets_no_request(weights: tuple[int, ...], step: type) -> None:
+    """It is listed until it is; a split among versions that have requests waits for nothing."""
+    shares = (20, 80, 0)
+    versions = [version(number, weight=weight) for number, weight in enumerate(shares, start=1)]
+    section = VertexEndpointSection(region="r", project="p")
+    before = OnVertex(spec=spec_of(*versions), own=section, parent="projects/p/locations/r", deployment="d")
+    ids = Seen({"name": "endpoints/digits"}).ids(before)
+    deployed = [{"id": ids[each.name], "model": f"x/models/{before.model_id(each)}"} for each in versions]
+    endpoint = {
+        "name": "endpoints/digits",
+        "labels": before.labels,
+        "description": recorded(before.spec),
+        "deployedModels": deployed,
+        "trafficSplit": before.split(ids),
+    }
+    seen = Seen(endpoint, frozenset(map(before.model_id, versions)), running=("endpoints/digits/operations/1",))
+    wanted = [replace(each, weight=weight) for each, weight in zip(versions, weights, strict=False)]
+    found = steps.next_step(replace(before, spec=spec_of(*wanted)), seen, steps.Memory(), patience=600)
+    assert isinstance(found, step)
+
+
+def test_what_takes_too_long_is_cancelled_first_also_when_nobody_looked_for_a_while() -> None:
+    section = VertexEndpointSection(region="r", project="p")
+    desired = OnVertex(spec=spec_of(version(1)), own=section, parent="projects/p/locations/r", deployment="d")
+    what, long_ago = "version 1 to be deployed", time.time() - 3000
+    memory = steps.Memory(operations={"operations/1": what}, since={what: long_ago})
+    found = [steps.next_step(desired, None, memory, patience=600) for _ in range(2)]
+    assert found == [steps.Cancel(operations=("operations/1",)), Wait(what=f"{what}, which was cancelled")]
+    memory.since = dict.fromkeys(memory.since, long_ago)
+    assert "does not end" in str(steps.next_step(desired, None, memory, patience=600))

@@ -20,6 +20,8 @@ from modelway.names import slug
 from modelway.operators.context import run_key
 from modelway.operators.freeze import FreezeModelOperator
 from modelway.operators.register import RegisterModelOperator
+from modelway.runs.keep import remove_unselected
+from modelway.runs.messages.evaluation import Selection
 from modelway.spec.model import ModelSpec
 
 from tests.lineage_samples import make_record
@@ -119,6 +121,25 @@ def test_a_registered_run_keeps_the_selected_checkpoint_and_the_logs(home: Path,
     # The task may be run again.
     run.register({"keep": {}})
     assert run.there(run.chosen)
+
+
+def test_of_a_sweep_stays_what_the_stages_of_the_selected_candidate_started_from(
+    home: Path,  # noqa: F811
+    lineage: Lineage,  # noqa: F811
+) -> None:
+    run, stages = Run(home), [f"{name}-{stage}" for stage in ("short", "full") for name in ("c01", "c02", "c03")]
+    stored = {name: run.put(name) for name in stages}
+    lineage.register(make_record("r", model="digits"))
+    seen = [
+        {"checkpoint": f"{name}-1", "stage": name[4:], "step": 1, "digest": each.digest, "metrics": {"loss": 1.0}}
+        for name, each in stored.items()
+    ]
+    chosen = {"id": "c02-full-1", "stage": "full", "candidate": "c02", **stored["c02-full"].to_dict()}
+    selected = Selection.from_xcom({"checkpoint": chosen, "metrics": {"loss": 1.0}, "evaluations": seen})
+    remove_unselected(
+        run.store, lineage, version=("digits", 1), selected=selected, rule=KeepRule(), actor="mia", run_id="r"
+    )
+    assert [name for name, each in stored.items() if run.there(each)] == ["c02-short", "c02-full"]
 
 
 def test_what_the_rule_keeps_stays(home: Path, lineage: Lineage) -> None:  # noqa: F811

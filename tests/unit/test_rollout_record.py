@@ -193,6 +193,14 @@ def test_a_step_that_a_person_holds_lasts_until_somebody_continues_it():
     assert json.loads(json.dumps(held.detail, allow_nan=False)) == held.detail
 
 
+@pytest.mark.parametrize("act", [wish("promote"), wish("weight", weight=30)])
+def test_a_step_that_was_held_for_days_is_ended_by_a_person_and_not_for_lack_of_requests(act):
+    held = steered(first_step(), wish("hold"), now=1005.0)
+    record, verdict = look(steered(held, act, now=200_000.0), now=200_001.0, stable=(900, 0), new=(5, 0))
+    assert (verdict.action, verdict.reason) == ("promote", "mia ended the step: why not")
+    assert holds_until(record) == 1010.0 + 200_000.0 - 1005.0
+
+
 def test_a_person_ends_a_step_and_the_rest_of_the_plan():
     record = first_step(Settings(steps=(10, 20, 50, 100), interval_seconds=600))
     record, verdict = look(steered(record, wish("promote"), now=1001.0), now=1001.0)

@@ -106,6 +106,15 @@ def test_evaluations_of_several_jobs_are_taken_together():
     assert left_out(selected) == {4: "its evaluation failed"}
 
 
+def test_what_a_job_returned_before_the_run_was_cleared_and_divided_anew_does_not_count():
+    again, before = evaluated(0.3, 0.2), evaluated(0.9, 0.1)
+    selected = select_from(
+        checkpoints=checkpoints(2), evaluations=[again, before[:1], before[1:]], metric="loss", mode="min"
+    )
+    assert selected["metrics"] == {"loss": 0.2}
+    assert [each["metrics"]["loss"] for each in selected["evaluations"]] == [0.3, 0.2]
+
+
 def test_what_an_evaluation_took_is_passed_on():
     told = [evaluated(0.5)[0] | {"seconds": 1.5, "startup_seconds": 4.0}]
     (entry,) = select_from(checkpoints=checkpoints(1), evaluations=told, metric="loss", mode="min")["evaluations"]

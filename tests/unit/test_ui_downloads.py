@@ -13,7 +13,7 @@ import pytest
 from modelway.artifacts import downloads
 from modelway.artifacts.archive import Manifest, write_archive
 from modelway.artifacts.store import Artifact, ArtifactStore
-from modelway.errors import DigestMismatch
+from modelway.errors import DigestMismatch, NotStored
 from modelway.lineage.records.version import FileRecord, VersionRecord
 from modelway.lineage.store import open_lineage
 from starlette.testclient import TestClient
@@ -116,6 +116,39 @@ def test_a_link_out_of_the_artifact_root_is_not_followed(tmp_path: Path) -> None
             downloads.open_download(Artifact(uri=uri, digest="sha256:0", size=6), root=(tmp_path / "root").as_uri())
     with pytest.raises(Exception, match="not below the artifact root"):
         downloads.open_download(Artifact(uri="s3://b/root/../x", digest="sha256:0", size=6), root="s3://b/root")
+
+
+@pytest.mark.parametrize("name", ["of #1", "of ?1", "of%201"])
+def test_the_path_that_is_checked_is_the_one_that_is_opened(tmp_path: Path, name: str) -> None:
+    """A sign that has a meaning in a URL has none in the root of a store."""
+    stored, outside = tmp_path / name / "stored", tmp_path / "of " / "outside"
+    for file in (stored, outside, tmp_path / "of 1" / "stored"):
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"12")
+    digest = f"sha256:{hashlib.sha256(b'12').hexdigest()}"
+
+    def sent(file: Path) -> bytes:
+        about = Artifact(uri=f"file://{file}", digest=digest, size=2)
+        return b"".join(downloads.open_download(about, root=f"file://{stored.parent}"))
+
+    assert sent(stored) == b"12"
+    for file in (outside, tmp_path / "of 1" / "stored"):
+        with pytest.raises(NotStored, match="not below the artifact root"):
+            sent(file)
+
+
+@pytest.mark.parametrize("size", [downloads.BLOCK, 2 * downloads.BLOCK, 2 * downloads.BLOCK + 1])
+def test_of_a_file_that_became_longer_less_than_it_was_is_sent(tmp_path: Path, size: int) -> None:
+    """Whoever got as many bytes as announced would take them for the file."""
+    whole = bytes(size)
+    (tmp_path / "longer").write_bytes(whole + b"more")
+    about = Artifact(
+        uri=(tmp_path / "longer").as_uri(), digest=f"sha256:{hashlib.sha256(whole).hexdigest()}", size=size
+    )
+    got = []
+    with pytest.raises(DigestMismatch, match="not what the digest names"):
+        got.extend(downloads.open_download(about, root=tmp_path.as_uri()))
+    assert len(b"".join(got)) < size
 
 
 def test_a_file_that_is_damaged_is_cut_off_and_one_that_is_gone_is_named(

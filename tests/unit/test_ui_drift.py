@@ -2,12 +2,14 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
-from modelway.lineage.records.monitoring import MonitorSlice
-from modelway.lineage.store import open_lineage
+from modelway.lineage.records.monitoring import Check, MonitorSlice, MonitorState, RetrainRequest
+from modelway.lineage.store import Lineage, open_lineage
 from modelway.ui.charts.history import values_over_time
 from modelway.ui.drift import Monitored
+from sqlalchemy import Engine, event
 from starlette.testclient import TestClient
 
 from tests.lineage_samples import make_record
@@ -69,6 +71,49 @@ def test_what_an_older_monitor_recorded_is_no_error(numbers: dict[str, object]) 
     found = Monitored(checks=(old,), requests=())
     assert found.drift() == found.psi() == found.quality() == ""
     assert "Rows of each check" in found.rows()
+
+
+def watch(store: Lineage, *, versions: int) -> None:
+    """Let the monitor have checked each of some versions, and requested to retrain for it."""
+    for number in range(1, versions + 1):
+        store.register(make_record(f"r{number}"))
+        request = RetrainRequest(
+            model="digits",
+            endpoint="digits",
+            version=number,
+            at=NOW,
+            rule="drift",
+            reason="drift",
+            rebuild=False,
+            numbers={},
+        )
+        counted = MonitorSlice(endpoint="digits", version=number, begin=NOW, end=NOW, rows=1, tallies={}, numbers={})
+        before = store.monitoring.state("digits") or MonitorState(endpoint="digits", model="digits")
+        found = Check(before=before, at=NOW, counted=counted, request=request)
+        store.monitoring.save_check(found, state=lambda key: {})
+
+
+def test_the_page_takes_as_many_statements_for_many_versions_as_for_few(tmp_path: Path) -> None:
+    pages = MountedPages()
+    counts: list[int] = []
+    for versions in (2, 12):
+        url = f"sqlite:///{tmp_path}/{versions}.db"
+        statements: list[object] = []
+        watch(open_lineage(url), versions=versions)
+        client = pages.client(url, headers={"accept": "text/html", "reader": "digits"})
+        assert client.get("/modelway/models/digits/drift").status_code == 200
+
+        def count(*found: object, statements: list[object] = statements) -> None:
+            statements.append(found[2])
+
+        event.listen(Engine, "before_cursor_execute", count)
+        try:
+            text = client.get("/modelway/models/digits/drift").text
+        finally:
+            event.remove(Engine, "before_cursor_execute", count)
+        assert f"{versions} requests" in text
+        counts.append(len(statements))
+    assert counts[0] == counts[1] > 0
 
 
 def test_values_over_time_have_the_unit_that_fits() -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, cast
-from urllib.parse import unquote, urlsplit
 
 from modelway.artifacts.store import Artifact, StoredFile
 from modelway.errors import DigestMismatch, ModelwayError, NotStored
@@ -51,16 +50,24 @@ def _refuse_outside(uri: str, root: str) -> None:
 
     :raises NotStored: it is not
     """
-    place, below = urlsplit(uri), urlsplit(root)
-    if place.scheme in ("", "file") and below.scheme in ("", "file"):
-        inside = Path(unquote(place.path)).resolve().is_relative_to(Path(unquote(below.path)).resolve())
+    place, below = _local_path(uri), _local_path(root)
+    if place is not None and below is not None:
+        inside = place.resolve().is_relative_to(below.resolve())
     else:
-        inside = uri.startswith(root.rstrip("/") + "/") and ".." not in place.path.split("/")
+        inside = uri.startswith(root.rstrip("/") + "/") and ".." not in uri.split("/")
     if not inside:
         raise NotStored(
             "the file is not below the artifact root of this api-server",
             do="Set MODELWAY_ARTIFACT_ROOT for the api-server as for the workers",
         )
+
+
+def _local_path(uri: str) -> Path | None:
+    """Return the path that the store opens for a URI of this machine: no sign in it has a meaning; None elsewhere."""
+    from fsspec.core import split_protocol, url_to_fs
+
+    protocol, _ = split_protocol(uri)
+    return Path(url_to_fs(uri)[1]) if protocol in (None, "file", "local") else None
 
 
 def _member(zipped: zipfile.ZipFile, member: Artifact) -> BinaryIO:
@@ -73,8 +80,9 @@ def _member(zipped: zipfile.ZipFile, member: Artifact) -> BinaryIO:
 def _checked(stack: ExitStack, file: Any, what: Artifact) -> Iterator[bytes]:
     digest, size, before = hashlib.sha256(), 0, b""
     with stack:
-        while block := file.read(BLOCK):
-            if before:
+        while size <= what.size and (block := file.read(BLOCK)):
+            # Of a file that is longer than recorded nothing beyond is read, nor the last piece sent.
+            if before and size + len(block) <= what.size:
                 yield before
             size, before = size + len(block), block
             digest.update(block)

@@ -28,6 +28,7 @@ from typing import Any
 from modelway.job.agent.launch import RESERVE
 from modelway.job.checkpoints import record_unreported_checkpoints
 from modelway.job.contract import STOPPED_STATUS, EndedEarly, Job, Stopped
+from modelway.job.early_end import recorded_end
 from modelway.job.environment import environment
 from modelway.job.evaluations import PREFIX, evaluate_one, evaluate_several
 from modelway.job.event_limits import LONGEST_LINE
@@ -77,6 +78,9 @@ def _record_environment(job: Job) -> None:
 
 
 def _train(job: Job) -> None:
+    if reason := recorded_end(read_events(job.folder)):
+        # The attempt before was killed between that and its end: one more step would be another result.
+        raise EndedEarly(f"the training has ended early: {reason}")
     _record_environment(job)
     _record_datasets(job)
     if job.spec["command"]:

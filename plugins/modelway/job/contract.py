@@ -322,11 +322,11 @@ class Job:
         self.event("checkpoint", id=name, step=step, path=f"output/checkpoints/{name}", sha256=digest, size=size)
         if self._retention:
             checkpoints.remove_superfluous(self.folder, self._retention)
-        if self.stopping:
-            raise Stopped(f"the job was requested to stop and stopped after checkpoint {name}")
         if reason := early_end(self.spec.get("stop"), self._last, step=step):
             self.event(STOPPED_EARLY, reason=reason, checkpoint=name)
             raise EndedEarly(f"the training ends early after checkpoint {name}: {reason}")
+        if self.stopping:
+            raise Stopped(f"the job was requested to stop and stopped after checkpoint {name}")
 
     def dataset(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 #: the kind of the event of a training that ended early
@@ -27,3 +27,9 @@ def early_end(stop: Mapping[str, Any] | None, last: Mapping[str, float], *, step
     if below is not None and value < below:
         return f"{name} is {value:.6g}, below {below:.6g}"
     return None
+
+
+def recorded_end(events: Iterable[Mapping[str, Any]]) -> str | None:
+    """Return why a training has ended early, by its events; None when it has not."""
+    found = [event for event in events if event["kind"] == STOPPED_EARLY]
+    return str(found[-1].get("reason")) if found else None

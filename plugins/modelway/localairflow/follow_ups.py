@@ -66,6 +66,8 @@ def _serve(reading: int) -> NoReturn:
     with os.fdopen(reading) as requests:
         for line in requests:
             if os.fork() == 0:
+                # Nobody reads once the parent is gone: writing must fail then.
+                requests.close()
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 _run(json.loads(line))
     os._exit(0)

@@ -24,8 +24,10 @@ from modelway.oci.manifest import LARGEST_DOCUMENT
 BODY = "modelway.body"
 #: what the kernel sends before the next look whether to give up
 _SLICE = 16 << 20
-#: what is encrypted at once
+#: what is read and sent at once where the kernel does not do both
 _PIECE = 256 * 1024
+#: what the kernel says of files that it cannot send by itself, such as of some file systems in user space
+_NOT_BY_KERNEL = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +63,7 @@ class PartsTransport(httpx.BaseTransport):
                 connection.putheader(name, value)
             connection.endheaders()
             # A registry that has seen enough answers and closes: its answer says why.
-            with suppress(BrokenPipeError, ConnectionResetError):
+            with suppress(BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
                 _send_parts(connection.sock, body, timeout=timeouts.get("write"))
             connection.sock.settimeout(timeouts.get("read"))
             answer = connection.getresponse()
@@ -72,20 +74,16 @@ class PartsTransport(httpx.BaseTransport):
         )
 
     def _connection(self, request: httpx.Request) -> http.client.HTTPConnection:
-        timeout = request.extensions.get("timeout", {}).get("connect")
+        host, timeout = request.url.host, request.extensions.get("timeout", {}).get("connect")
+        # Named always: the end of an IPv6 address would be read as the port.
         if request.url.scheme == "https":
-            return http.client.HTTPSConnection(
-                request.url.host, request.url.port, timeout=timeout, context=self._verify
-            )
-        return http.client.HTTPConnection(request.url.host, request.url.port, timeout=timeout)
+            port = request.url.port or http.client.HTTPS_PORT
+            return http.client.HTTPSConnection(host, port, timeout=timeout, context=self._verify)
+        return http.client.HTTPConnection(host, request.url.port or http.client.HTTP_PORT, timeout=timeout)
 
 
 def _send_parts(connection: socket.socket, body: PartsBody, *, timeout: float | None) -> None:
-    # A timeout of Python's makes the connection one that never waits, which the kernel's sending does not bear.
-    connection.settimeout(None)
-    seconds = timeout or 0.0
-    limit = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+    _limit(connection, timeout)
     for part in body.parts:
         if isinstance(part, bytes):
             connection.sendall(part)
@@ -102,9 +100,22 @@ def _send_parts(connection: socket.socket, body: PartsBody, *, timeout: float | 
             raise _unreadable(part, f"{sent} bytes instead of {part.size}")
 
 
+def _limit(connection: socket.socket, timeout: float | None) -> None:
+    """Have a connection that takes no byte for so long raise an error."""
+    if isinstance(connection, ssl.SSLSocket):
+        # One without Python's timeout sends again and again, whatever the kernel's says.
+        connection.settimeout(timeout)
+        return
+    # A timeout of Python's makes the connection one that never waits, which the kernel's sending does not bear.
+    connection.settimeout(None)
+    seconds = timeout or 0.0
+    limit = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+
+
 def _send_file(connection: socket.socket, file: int, part: FilePart, stop: threading.Event | None) -> int:
     """Send a part of a file and return how many bytes were there."""
-    send = _sent_encrypted if isinstance(connection, ssl.SSLSocket) else _sent_by_kernel
+    send = _sent_in_pieces if isinstance(connection, ssl.SSLSocket) else _sent_by_kernel
     done = 0
     while done < part.size:
         if stop is not None and stop.is_set():
@@ -122,10 +133,15 @@ def _send_file(connection: socket.socket, file: int, part: FilePart, stop: threa
 
 
 def _sent_by_kernel(connection: socket.socket, file: int, offset: int, size: int) -> int:
-    return os.sendfile(connection.fileno(), file, offset, size)
+    try:
+        return os.sendfile(connection.fileno(), file, offset, size)
+    except OSError as error:
+        if error.errno not in _NOT_BY_KERNEL:
+            raise
+        return _sent_in_pieces(connection, file, offset, size)
 
 
-def _sent_encrypted(connection: socket.socket, file: int, offset: int, size: int) -> int:
+def _sent_in_pieces(connection: socket.socket, file: int, offset: int, size: int) -> int:
     data = os.pread(file, min(size, _PIECE), offset)
     connection.sendall(data)
     return len(data)

@@ -145,6 +145,11 @@ def _model_spec(value: Any, final: bool) -> Any:
     return value
 
 
+def _or_failed(check: Check) -> Check:
+    """Return a check that leaves it to a task that runs what to say of the result of one that failed: None."""
+    return lambda value, final: value if value is None and final else check(value, final)
+
+
 def _search(value: Any, final: bool) -> Any:
     mapping(value, final)
     from modelway.spec.check import refusal_of
@@ -194,7 +199,7 @@ CHECKPOINT = returned("TrainModelOperator, a checkpoint", "id", "uri", "digest",
 CHECKPOINTS = each(nested(CHECKPOINT, of="checkpoints"), of="checkpoints")
 _CANDIDATE = returned("DrawCandidatesOperator or ChooseCandidatesOperator, a candidate", "id", "params")
 CANDIDATE = optional(_CANDIDATE)
-CANDIDATES = each(nested(_CANDIDATE, of="candidates"), of="candidates")
+CANDIDATES = _or_failed(each(_or_failed(nested(_CANDIDATE, of="candidates")), of="candidates"))
 SEARCH = _search
 METHOD = _method
 ALLOWED_FAILURES = optional(typed(Annotated[int, Field(ge=0, le=1000)]))

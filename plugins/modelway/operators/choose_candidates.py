@@ -13,7 +13,7 @@ from modelway.runs.messages.candidates import candidates_from_xcom
 from modelway.runs.messages.checkpoints import checkpoints_from_xcom, reports_from_xcom, to_xcom
 from modelway.runs.messages.evaluation import evaluations_from_xcom
 from modelway.runs.messages.message import Xcom
-from modelway.runs.sweep import Halving, check_failures, next_candidates
+from modelway.runs.sweep import Halving, check_failures, next_candidates, returned_by
 
 
 class ChooseCandidatesOperator(ModelwayOperator):
@@ -32,7 +32,7 @@ class ChooseCandidatesOperator(ModelwayOperator):
     :param constraints: limits of other metrics, which a candidate must be within to continue
     :param allowed_failures: how many trainings of the stage may fail; None: all but one
 
-    Returns ``[{id, params, checkpoint}]``; expand a TrainModelOperator over it.
+    Returns ``[{id, params, checkpoint, place}]``; expand a TrainModelOperator over it.
     """
 
     template_fields: Sequence[str] = (
@@ -90,7 +90,9 @@ class ChooseCandidatesOperator(ModelwayOperator):
 
     def run(self, context: Context) -> list[Xcom]:
         """Choose them."""
-        candidates, reports = candidates_from_xcom(self.candidates), reports_from_xcom(self.reports)
+        candidates = candidates_from_xcom(self.candidates)
+        entered = {self.stage: candidates}
+        reports = returned_by(entered, reports_from_xcom(self.reports))
         failed = check_failures(candidates, reports, stage=self.stage, allowed=self.allowed_failures)
         if failed:
             self.log.warning("failed in the stage '%s': %s", self.stage, ", ".join(failed))
@@ -102,7 +104,7 @@ class ChooseCandidatesOperator(ModelwayOperator):
             candidates,
             stage=self.stage,
             reports=reports,
-            checkpoints=checkpoints_from_xcom(self.checkpoints),
+            checkpoints=returned_by(entered, checkpoints_from_xcom(self.checkpoints)),
             evaluations=evaluations_from_xcom(self.evaluations),
             halving=halving,
         )

@@ -32,7 +32,8 @@ class DivideCheckpointsOperator(ModelwayOperator):
     :param parallel: how many jobs run at the same time
     :param per_job: how many checkpoints one job evaluates: a number, or ``auto``
 
-    Returns ``[[{id, stage, step, uri, digest, size}]]``; expand an EvaluateCheckpointOperator over it.
+    Returns ``[[{id, stage, step, uri, digest, size}]]``; expand an EvaluateCheckpointOperator over it. Where there are
+    no checkpoints it is one empty batch.
     """
 
     template_fields: Sequence[str] = ("code", "checkpoints", "parallel", "per_job")
@@ -75,7 +76,8 @@ class DivideCheckpointsOperator(ModelwayOperator):
         )
         if len(batches) == most < len(checkpoints):
             self.log.warning("there are no more than %d jobs, by Airflow's [core] max_map_length", most)
-        return [to_xcom(batch) for batch in batches]
+        # Airflow skips what is expanded over nothing, and with it the task that is to say why there is nothing.
+        return [to_xcom(batch) for batch in batches or [[]]]
 
     def _measured(self) -> Cost | None:
         """Return the cost of the evaluations of the model's last version, None where it is not known."""

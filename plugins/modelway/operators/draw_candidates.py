@@ -24,7 +24,7 @@ class DrawCandidatesOperator(ModelwayOperator):
     :param search: the section ``search`` of a model spec as plain data
     :param seed: decides what is drawn
 
-    Returns ``[{id, params}]``; expand a TrainModelOperator over it.
+    Returns ``[{id, params, place}]``; expand a TrainModelOperator over it.
     """
 
     template_fields: Sequence[str] = ("code", "search", "seed")
@@ -42,4 +42,6 @@ class DrawCandidatesOperator(ModelwayOperator):
         drawn = candidate_params(SearchSection.model_validate(self.search), seed=int(self.seed))
         for name, params in drawn.items():
             self.log.info("%s: %s", name, params_text(params))
-        return to_xcom(Candidate(id=name, params=params) for name, params in drawn.items())
+        return to_xcom(
+            Candidate(id=name, params=params, place=place) for place, (name, params) in enumerate(drawn.items())
+        )

@@ -129,11 +129,16 @@ class EvaluateCheckpointOperator(JobOperator):
     @property
     def which(self) -> str:
         """A readable name of what the job evaluates; a ``map_index_template`` can show it: ``{{ task.which }}``."""
+        if not self.checkpoints:
+            return "none"
         first, *others = self.checkpoints
         return f"{first.id} … {others[-1].id} ({len(others) + 1})" if others else first.id
 
     def run(self, context: Context) -> Any:
-        """Submit the job, with time for each of its checkpoints, and wait for it."""
+        """Submit the job, with time for each of its checkpoints, and wait for it; without any there is no job."""
+        if not self.checkpoints:
+            self.log.info("there is no checkpoint to evaluate")
+            return []
         if seconds := self.options.get("timeout_seconds"):
             self.options = {**self.options, "timeout_seconds": seconds * len(self.checkpoints)}
         return super().run(context)

@@ -8,7 +8,7 @@ from airflow.sdk import Context
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
 from modelway.operators.base import ModelwayOperator
-from modelway.runs.messages.checkpoints import checkpoints_from_xcom
+from modelway.runs.messages.checkpoints import Checkpoint, checkpoints_from_xcom
 from modelway.runs.messages.evaluation import evaluations_from_xcom
 from modelway.runs.messages.message import Xcom
 from modelway.runs.selection import select_checkpoint
@@ -63,7 +63,7 @@ class SelectCheckpointOperator(ModelwayOperator):
     def run(self, context: Context) -> Xcom:
         """Select the checkpoint."""
         selected = select_checkpoint(
-            checkpoints=checkpoints_from_xcom(self.checkpoints),
+            checkpoints=self.to_select_from(),
             evaluations=evaluations_from_xcom(self.evaluations),
             metric=self.metric,
             mode=self.mode,
@@ -74,3 +74,7 @@ class SelectCheckpointOperator(ModelwayOperator):
                 self.log.warning("checkpoint %s is left out: %s", one.checkpoint, one.left_out)
         self.log.info("%s: %s with %s", selected.rule, selected.checkpoint.id, selected.metrics)
         return selected.to_xcom()
+
+    def to_select_from(self) -> list[Checkpoint]:
+        """Return the checkpoints of which one is selected."""
+        return checkpoints_from_xcom(self.checkpoints)

@@ -1,6 +1,7 @@
 """Select the checkpoint that becomes the model among those of several candidates."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 from airflow.sdk import Context
@@ -9,11 +10,11 @@ from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
 from modelway.operators.select import SelectCheckpointOperator
 from modelway.runs.candidates import params_text
-from modelway.runs.messages.candidates import candidates_from_xcom
-from modelway.runs.messages.checkpoints import reports_from_xcom, to_xcom
+from modelway.runs.messages.candidates import Candidate, candidates_from_xcom
+from modelway.runs.messages.checkpoints import Checkpoint, reports_from_xcom, to_xcom
 from modelway.runs.messages.evaluation import Selection
 from modelway.runs.messages.message import Xcom
-from modelway.runs.sweep import check_failures, sweep_of, training_of
+from modelway.runs.sweep import check_failures, returned_by, sweep_of, training_of
 
 
 class SelectCandidateOperator(SelectCheckpointOperator):
@@ -69,9 +70,8 @@ class SelectCandidateOperator(SelectCheckpointOperator):
 
     def run(self, context: Context) -> Xcom:
         """Select the checkpoint, and record what became of the candidates."""
-        stages = [str(stage) for stage in self.stages]
-        entered = [candidates_from_xcom(each) for each in self.candidates]
-        reports = reports_from_xcom(self.reports)
+        stages, entered = list(self._entered), list(self._entered.values())
+        reports = returned_by(self._entered, reports_from_xcom(self.reports))
         check_failures(entered[-1], reports, stage=stages[-1], allowed=self.allowed_failures)
         selected = super().run(context)
         sweep = sweep_of(
@@ -88,3 +88,13 @@ class SelectCandidateOperator(SelectCheckpointOperator):
         training = training_of(sweep.selected, stages=stages, reports=reports)
         context["ti"].xcom_push(key="training", value=to_xcom(training))
         return selected
+
+    @cached_property
+    def _entered(self) -> dict[str, list[Candidate]]:
+        """The candidates that were to train each stage, by its name, in order."""
+        those = (candidates_from_xcom(each) for each in self.candidates)
+        return dict(zip(map(str, self.stages), those, strict=True))
+
+    def to_select_from(self) -> list[Checkpoint]:
+        """Return the checkpoints of the candidates."""
+        return returned_by(self._entered, super().to_select_from())

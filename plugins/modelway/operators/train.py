@@ -137,6 +137,7 @@ class TrainModelOperator(JobOperator):
             gpu=gpus(self.options),
             skipped=True,
             candidate=self._of.id if self._of else None,
+            place=self._of.place if self._of else None,
         )
         context["ti"].xcom_push(key="report", value=report.to_xcom())
         return [] if self._of else to_xcom(self._start_from())
@@ -213,6 +214,7 @@ class TrainModelOperator(JobOperator):
             seed=job.seed,
             events=store_events(self.artifacts, folder, model=job.model, warn=self.log.warning, notes=notes),
             candidate=self._of.id if self._of else None,
+            place=self._of.place if self._of else None,
             stopped=stopped_early(folder) if self._of else None,
         )
         context["ti"].xcom_push(key="report", value=report.to_xcom())
@@ -240,6 +242,7 @@ class TrainModelOperator(JobOperator):
                     size=artifact.size,
                     candidate=of.id if of else None,
                     params=of.params if of else None,
+                    place=of.place if of else None,
                 )
             )
         return stored

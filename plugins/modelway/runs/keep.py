@@ -24,8 +24,9 @@ def remove_unselected(
 ) -> list[StoredFile]:
     """Remove the checkpoints that were not selected and do not stay by the rule; return them.
 
-    The last checkpoint of each stage before the last one stays: a stage that is cleared starts from it. What another
-    version or an asset has is left, and so is what another job on this machine uses.
+    The last checkpoint of each stage before the last one stays, of a sweep those of the selected candidate: a stage
+    that is cleared starts from it. What another version or an asset has is left, and so is what another job on this
+    machine uses.
 
     :param version: the model's name and the number of the version that the run made
     """
@@ -56,5 +57,6 @@ def remove_unselected(
 
 def _starts(selected: Selection) -> set[str]:
     """Return the digests of the checkpoints that later stages started from."""
-    last = {each.stage: each.digest for each in selected.evaluations}
+    own = f"{candidate}-" if (candidate := selected.checkpoint.candidate) else ""
+    last = {each.stage: each.digest for each in selected.evaluations if each.checkpoint.startswith(own)}
     return {digest for digest in list(last.values())[:-1] if digest}

@@ -10,7 +10,7 @@ from typing import Any
 from modelway.artifacts.store import Artifact, ArtifactStore
 from modelway.backends.base import JobStatus
 from modelway.job.agent.usage import usage_in
-from modelway.job.early_end import STOPPED_EARLY
+from modelway.job.early_end import recorded_end
 from modelway.job.events import EVENTS, LeftOut, read_events
 from modelway.runs.messages.checkpoints import JobCost
 
@@ -43,8 +43,7 @@ def store_events(
 
 def stopped_early(folder: Path) -> str | None:
     """Return why a training ended early, None when it did not."""
-    found = [event for event in read_events(folder) if event["kind"] == STOPPED_EARLY]
-    return str(found[-1].get("reason")) if found else None
+    return recorded_end(read_events(folder))
 
 
 def cost_of(folder: Path, *, status: JobStatus, options: Mapping[str, Any], backend: str) -> JobCost:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from modelway.endpoints.base import Endpoint, EndpointStatus, pipeline_version, predictor_name
 from modelway.endpoints.judge import Step, Verdict
-from modelway.errors import EndpointNotReady, RolloutAborted
+from modelway.errors import EndpointNotReady, RolloutAborted, RolloutChanged
 from modelway.lineage.records.rollout import is_finishing
 from modelway.lineage.records.steering import LEAVES
 from modelway.runs import rollout_record
 from modelway.runs.rollout_record import Settings
+from modelway.runs.steered import refuse_changed
 from modelway.runs.traffic import record_traffic, returned, split
 
 if TYPE_CHECKING:
@@ -92,9 +93,11 @@ class Rollout:
 
         :param run_id: Airflow's id of the DAG run, for the record of the weights
         :raises RolloutAborted: the rollout was ended meanwhile; its share went back
+        :raises RolloutChanged: a person held the step before meanwhile, or the record changed otherwise
         """
         record = self.record
         if not record.detail.get("moving"):
+            refuse_changed(record)
             # Written first: a process that ends before the step has begun leaves one to begin again, none to judge.
             record = self._save(rollout_record.moving(record))
         step = rollout_record.plan_of(record)[record.step + 1]
@@ -128,6 +131,9 @@ class Rollout:
             return self._inspected()
         except RolloutAborted:
             raise
+        except RolloutChanged as error:
+            # Such as by a person: the next look reads it as it is now.
+            return Verdict(action="hold", reason=error.what)
         except Exception as error:
             if not getattr(error, "retryable", True) or time.time() > (self._gives_up_at or 0.0):
                 raise
@@ -150,9 +156,11 @@ class Rollout:
         """Let the version take over: nothing aborts the rollout from now on, and ``complete`` can be repeated.
 
         :raises RolloutAborted: the rollout was ended meanwhile
+        :raises RolloutChanged: a person held the last step meanwhile, or set another share
         """
         record = self.record
         if not is_finishing(record):
+            refuse_changed(record, is_last=True)
             self._save(rollout_record.finishing(record, alias=alias))
         return self.complete()
 

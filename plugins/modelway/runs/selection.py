@@ -29,7 +29,7 @@ def select_checkpoint(
     if mode not in ("min", "max"):
         raise NothingToSelect(f"'{mode}' is not a mode", known=("max", "min"), given=mode)
     limits = limits_of(constraints or {})
-    results = {evaluation.checkpoint: evaluation for evaluation in evaluations}
+    results = by_checkpoint(evaluations)
     considered = [_considered(checkpoint, results.get(checkpoint.id), metric, limits) for checkpoint in checkpoints]
     # Of equal values min() returns the first: the earliest checkpoint.
     sign = 1.0 if mode == "min" else -1.0
@@ -54,6 +54,17 @@ def select_checkpoint(
         rows=chosen.rows if isinstance(chosen, Evaluation) else None,
         row_metrics=chosen.row_metrics if isinstance(chosen, Evaluation) else None,
     )
+
+
+def by_checkpoint(evaluations: Iterable[Result]) -> dict[str, Result]:
+    """Return evaluations by the checkpoint's id: of one id the first.
+
+    Of a cleared run that has fewer jobs than before Airflow still gives what the others returned, after all others.
+    """
+    found: dict[str, Result] = {}
+    for each in evaluations:
+        found.setdefault(each.checkpoint, each)
+    return found
 
 
 def _total_cost(results: Iterable[Result]) -> JobCost | None:

@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelway.endpoints.judge import Verdict
+from modelway.errors import RolloutChanged
 from modelway.lineage.records.steering import HELD, LEAVES
+
+if TYPE_CHECKING:
+    from modelway.lineage.records.version import RolloutRecord
 
 
 def as_a_person_wants(verdict: Verdict, detail: Mapping[str, Any], *, is_ready: bool) -> Verdict:
@@ -21,3 +25,16 @@ def as_a_person_wants(verdict: Verdict, detail: Mapping[str, Any], *, is_ready: 
     if (held := detail.get(HELD)) is not None:
         return replace(verdict, action="hold", reason=f"held by {held['by']}: {held['reason']}")
     return verdict
+
+
+def refuse_changed(record: "RolloutRecord", *, is_last: bool = False) -> None:
+    """Refuse to end a step that a person held, or gave other steps after it, since the verdict on it.
+
+    :param is_last: whether the step was the last one
+    :raises RolloutChanged: the step is to be judged again
+    """
+    held, where = record.detail.get(HELD), f"endpoint {record.endpoint}"
+    if held is not None and LEAVES not in record.detail:
+        raise RolloutChanged(f"{held['by']} holds the step: {held['reason']}", where=where)
+    if is_last and record.step + 1 < len(record.detail["plan"]):
+        raise RolloutChanged("a person has changed the steps of the rollout", where=where)

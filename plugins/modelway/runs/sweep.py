@@ -1,14 +1,15 @@
 """Who trains the next stage of a sweep, and what became of its candidates. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
 
 from modelway.errors import NothingToSelect
 from modelway.runs.candidates import survivors
 from modelway.runs.messages.candidates import Candidate, CandidateResult, Sweep
 from modelway.runs.messages.checkpoints import Checkpoint, StageReport
 from modelway.runs.messages.evaluation import ConsideredCheckpoint, Evaluation, FailedEvaluation, Selection
-from modelway.runs.selection import limits_of, unusable_reason
+from modelway.runs.selection import by_checkpoint, limits_of, unusable_reason
 
 #: how many names a message lists
 _LISTED = 10
@@ -22,6 +23,36 @@ class Halving:
     metric: str
     mode: str
     constraints: Mapping[str, str]
+
+
+class _OfCandidate(Protocol):
+    """What the training of a candidate returned."""
+
+    @property
+    def stage(self) -> str | None:
+        """The stage."""
+
+    @property
+    def candidate(self) -> str | None:
+        """The candidate's name."""
+
+    @property
+    def place(self) -> int | None:
+        """Where the candidate was among those of the stage."""
+
+
+_Returned = TypeVar("_Returned", bound=_OfCandidate)
+
+
+def returned_by(entered: Mapping[str, Sequence[Candidate]], found: Iterable[_Returned]) -> list[_Returned]:
+    """Return what the candidates of each stage returned, without what is left of others.
+
+    Airflow still gives what was returned at places that a cleared run no longer has, after all others.
+
+    :param entered: those that were to train a stage, by its name
+    """
+    known = {(stage, each.id, each.place) for stage, those in entered.items() for each in those}
+    return [each for each in found if (each.stage, each.candidate, each.place) in known]
 
 
 def check_failures(
@@ -85,13 +116,13 @@ def next_candidates(
             f"no candidate is left after the stage '{stage}'{by}: all failed, ended early or diverged",
             do="Search smaller values, loosen search.stop or select.constraints, and read the tasks' logs",
         )
-    return alive
+    return [replace(each, place=place) for place, each in enumerate(alive)]
 
 
 def _scores(
     alive: Sequence[Candidate], evaluations: Sequence[Evaluation | FailedEvaluation], halving: Halving
 ) -> dict[str, float | None]:
-    limits, results = limits_of(halving.constraints), {each.checkpoint: each for each in evaluations}
+    limits, results = limits_of(halving.constraints), by_checkpoint(evaluations)
     scores: dict[str, float | None] = {}
     for each in alive:
         result = results.get(each.checkpoint.id) if each.checkpoint else None

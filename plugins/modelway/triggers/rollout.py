@@ -77,6 +77,8 @@ class RolloutTrigger(BaseTrigger):
         if self.step is None:
             await asyncio.sleep(max(0.0, self.until - time.time()))
         else:
+            # One that is created again after a long hold has as much patience as another with a lineage out of reach.
+            self.until = max(self.until, time.time())
             while not await self._is_over():
                 await asyncio.sleep(self.poll_interval)
             await asyncio.sleep(max(0.0, settled - time.monotonic()))

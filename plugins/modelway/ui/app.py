@@ -6,6 +6,7 @@ from functools import wraps
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
@@ -61,7 +62,8 @@ def create_app(
     :param artifact_root: returns where the files of versions are stored; None: nothing is downloaded
     """
     # No openapi.json and no docs: they would be outside the dependencies, open to everyone.
-    app = FastAPI(title="modelway", openapi_url=None, dependencies=[Depends(readable_dags)])
+    refusals: dict[int | str, dict[str, Any]] = {422: {"description": "What is wrong, in one sentence: detail"}}
+    app = FastAPI(title="modelway", openapi_url=None, dependencies=[Depends(readable_dags)], responses=refusals)
     app.router.route_class = OneReading
     opened: dict[str, Lineage] = {}
 
@@ -85,6 +87,7 @@ def create_app(
     if editing is not None:
         add_edits(app, lineage, editing)
     app.add_exception_handler(HTTPException, _refuse)
+    app.add_exception_handler(RequestValidationError, _refuse)
     app.add_exception_handler(ModelwayError, _refuse)
     return app
 
@@ -94,6 +97,10 @@ def _refuse(request: Request, error: Exception) -> Response:
     status, headers = 503, None
     if isinstance(error, HTTPException):
         status, sentence, headers = error.status_code, str(error.detail), error.headers
+    elif isinstance(error, RequestValidationError):
+        # Without what was sent: it may be no text that can be sent back.
+        wrong = (f"{' '.join(map(str, each['loc'][1:])) or 'body'}: {each['msg']}" for each in error.errors())
+        status, sentence = 422, "; ".join(wrong)
     else:
         sentence = str(error)
         if isinstance(error, UnknownEndpoint | UnknownModel | UnknownRun | UnknownVersion):

@@ -1,6 +1,7 @@
 """What the pages write, and who may: all else that acts goes through Airflow's own API, from the browser."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,15 @@ class Editing:
 
     editor: Callable[..., Editor]
     lineage: "Callable[[], Lineage]"
+
+    @contextmanager
+    def writing(self) -> "Iterator[Lineage]":
+        """Open the lineage, with the exporters that are configured now, and leave no connection behind."""
+        opened = self.lineage()
+        try:
+            yield opened
+        finally:
+            opened.engine.dispose()
 
 
 def from_own_page(request: Request) -> None:

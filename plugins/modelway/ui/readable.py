@@ -150,7 +150,7 @@ class ReadableLineage:
         graph, dags = self._lineage.graph, self._dags
         try:
             found = graph.neighbours(node, direction=direction, skip=skip, most=most, dags=dags)
-            if len(found.nodes) == len(found.roots) and node.partition(":")[0] in OF_NOBODY:
+            if len(found.nodes) == len(found.roots) and any(each.kind in OF_NOBODY for each in found.nodes):
                 # An endpoint, a commit, …: whoever may read nothing that is next to it does not learn that it exists.
                 near = [graph.neighbours(node, direction=each, most=most, dags=dags) for each in ("up", "down")]
                 if all(len(each.nodes) == len(each.roots) for each in near):
@@ -215,7 +215,8 @@ class ReadableLineage:
         return Monitored(checks=shown, requests=tuple(self.retrainings(model)))
 
     def _readable_of(self, model: str, numbers: Collection[int]) -> set[int]:
-        return {number for number in numbers if self._is_readable(model, number)}
+        lineage, found = self._open(model)
+        return lineage.existing(model, numbers, dags=found.dags)
 
     def endpoint(self, name: str) -> EndpointView:
         """Return what a user may read of an endpoint.
@@ -241,16 +242,11 @@ class ReadableLineage:
         if view.name not in environments:
             return {}
         served = self._lineage.served_before(view.name)
-        current, before = (each if each and self._is_readable(model, each) else None for each in served)
+        readable = self._readable_of(model, {each for each in served if each})
+        current, before = (each if each in readable else None for each in served)
         section = spec.get("rollout")
         when_busy = str(section.get("when_busy") or "wait") if isinstance(section, Mapping) else "wait"
         return view.actions(current=current, before=before, environment=environments[view.name], when_busy=when_busy)
-
-    def _is_readable(self, model: str, number: int) -> bool:
-        lineage, found = self._open(model)
-        with suppress(UnknownVersion):
-            return bool(lineage.find(model, str(number), dags=found.dags))
-        return False
 
     def accounts(self, dag: str, run: str) -> list[RunAccount]:
         """Return how a run of a readable DAG went, by model; empty where nothing of it is recorded yet."""

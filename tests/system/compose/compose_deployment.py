@@ -55,6 +55,7 @@ class Deployment:
     def __init__(self, folder: Path, *, image: AirflowImage) -> None:
         """Copy what a clone has of the deployment, and choose free ports and a name."""
         self.folder, self.image = folder, image
+        self._read: dict[str, str] = {}
         self.ui = _free_range(5)
         self.first = self.ui + 1
         shutil.copytree(REPOSITORY / "include", folder / "include")
@@ -87,7 +88,8 @@ class Deployment:
     def secrets(self) -> dict[str, str]:
         """What ``.env`` has."""
         lines = (self.folder / ".env").read_text().splitlines()
-        return dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+        self._read = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+        return self._read
 
     def run(self, command: str, **variables: str) -> str:
         """Run a command of the documentation in the folder, and return what it printed."""
@@ -118,11 +120,17 @@ class Deployment:
 
         Returns when the engine has said that they ended, started again and are healthy.
         """
+        # One that follows a part killed before, and starts again itself, has no process now.
+        self.wait_healthy(*services)
         listed = self.containers()
         names = [next(each["Name"] for each in listed if each["Service"] == service) for service in services]
         with self._events(names) as events:
-            for name in names:
-                os.kill(int(self.run(f"docker inspect --format '{{{{.State.Pid}}}}' {name}")), signal.SIGKILL)
+            found = self.run(f"docker inspect --format '{{{{.State.Pid}}}}' {' '.join(names)}").split()
+            # 0 would be this process and all that belong to it.
+            assert "0" not in found, f"not all of {names} run: {found}"
+            # At once: one that misses another is not to end by itself before.
+            for pid in found:
+                os.kill(int(pid), signal.SIGKILL)
             for name in names:
                 came_back = rf"(?ms)^{name} die 137$.*^{name} start .*^{name} health_status: healthy"
                 self.wait(lambda seen=came_back: re.search(seen, events.read_text()), what=f"{name} to come back")
@@ -209,6 +217,8 @@ class Deployment:
         subprocess.run(
             ["docker", "compose", "down", "--volumes", "--remove-orphans", "--timeout", "1"],
             cwd=self.folder,
+            # A test that failed in the middle of a restore has left no .env.
+            env={**os.environ, **self._read},
             capture_output=True,
         )
         if self.image.mounts:
@@ -222,12 +232,12 @@ def documented(section: str) -> list[str]:
 
 
 def _free_range(size: int) -> int:
-    """Return the first of so many free ports in a row, below those that the system gives to outgoing connections.
+    """Return the first of so many free ports in a row, below those of Kubernetes' services and outgoing connections.
 
     They are published a minute later, and again by each container that starts again.
     """
     while True:
-        first = random.randrange(20_000, 32_000)
+        first = random.randrange(20_000, 30_000 - size)
         if all(_is_free(first + more) for more in range(size)):
             return first
 

@@ -1,8 +1,8 @@
 """The folders of a job: generations and attempts, on a file system that the worker sees.
 
-``<jobs>/<model>/<run>/<key>/`` holds ``g0``, ``g1``, …: one per generation (a clear after success, or another code,
-parameter or input starts a new one), each the contract's folder; in it ``try-1``, ``try-2``, … are numbered through all
-generations, so that an attempt's number names a job once and for all.
+``<jobs>/<model>/<run>/<key>/`` holds ``g0``, ``g1``, …: one per generation (a clear after success, another code,
+parameter or input, or one whose output was removed starts a new one), each the contract's folder; in it ``try-1``,
+``try-2``, … are numbered through all generations, so that an attempt's number names a job once and for all.
 """
 
 import contextlib
@@ -26,6 +26,10 @@ from modelway.job.agent.bare import CANCELLED as CANCELLED
 from modelway.job.left_files import document_below, write_below
 
 RECORD = "result.json"
+#: in a generation's folder: the job's contract, and the number of the clear that the generation is of
+GENERATION = "generation.json"
+#: its key that is true once code, inputs and output are removed: nothing is left that a submit could find again
+DISCARDED = "discarded"
 #: what is put into a job's folder before it begins
 OWN_FOLDERS = ("code", "runner", "inputs", "output")
 _NUMBERED = re.compile(r"(g|try-)\d{1,9}")
@@ -64,14 +68,16 @@ def generation(
     if not existing:
         return folder / "g0"
     newest = existing[-1]
-    started = read(newest / "generation.json") or {}
+    started = read(newest / GENERATION) or {}
+    if started.get(DISCARDED):
+        return folder / f"g{number(newest) + 1}"
     last = next(reversed(numbered(newest, "try-*")), None)
     same = text(started.get("contract")) == text(contract)
     cleared = started.get("clear_number") != clear_number
     if same and not (cleared and last is not None and status(last).state is JobState.SUCCEEDED):
         if cleared:
             # A clear adopts a running attempt: once done, it is not run again for the same clear.
-            write(newest / "generation.json", {**started, "clear_number": clear_number})
+            write(newest / GENERATION, {**started, "clear_number": clear_number})
         return newest
     return folder / f"g{number(newest) + 1}"
 
@@ -97,7 +103,7 @@ def prepare(
         # An earlier attempt may have left a link in the place of one: what is written must not follow it.
         if (folder / name).is_symlink() or not (folder / name).is_dir():
             (folder / name).unlink(missing_ok=True)
-    write(folder / "generation.json", {"contract": contract, "clear_number": job.clear_number})
+    write(folder / GENERATION, {"contract": contract, "clear_number": job.clear_number})
     write(folder / "job.json", contract)
     if job.code:
         _replace_tree(folder / "code", lambda beside: _unpack(store, job, beside))
@@ -145,8 +151,16 @@ def discard(
 
 def discard_parts(folder: Path) -> int:
     """Remove code, inputs and output from a generation's folder, or a copy; return how many bytes became free."""
+    mark_discarded(folder)
     # A worker that was killed while it wrote an archive has left it.
     return sum(map(_remove_part, [*(folder / name for name in OWN_FOLDERS), *folder.glob(f"{ARCHIVES}*")]))
+
+
+def mark_discarded(folder: Path) -> None:
+    """Record of a generation that its job is not found again; before anything of it is removed."""
+    started = read(folder / GENERATION)
+    if started and not started.get(DISCARDED):
+        write(folder / GENERATION, {**started, DISCARDED: True})
 
 
 def _remove_part(place: Path) -> int:

@@ -18,7 +18,6 @@ from modelway.platforms.deployment import digest
 SUBMITTED = "submitted"
 #: files that the processes following an attempt share
 RECORDS = (SUBMITTED, generations.CANCELLED, generations.RECORD)
-GENERATION = "generation.json"
 #: an agent sends its log every three seconds
 LOG_SECONDS = 3.0
 
@@ -76,7 +75,7 @@ class StoredFolders:
             known = {name for name in object_store.folders_in(uri=uri) if name[0] == "g" and name[1:].isdigit()}
             for name in known:
                 attempts = {one for one in object_store.folders_in(uri=f"{uri}/{name}") if one.startswith("try-")}
-                object_store.fetch_named(uri=f"{uri}/{name}", folder=folder / name, names=[GENERATION])
+                object_store.fetch_named(uri=f"{uri}/{name}", folder=folder / name, names=[generations.GENERATION])
                 for one in attempts:
                     self._fetch_records(folder / name / one)
                 _remove_others(folder / name, "try-*", attempts)
@@ -93,6 +92,8 @@ class StoredFolders:
     def discard_parts(self, generation: Path) -> int:
         """Remove code, inputs and output from a generation's folder, and from the object store that has it."""
         if self.is_copy(generation):
+            generations.mark_discarded(generation)
+            self.push(generation / generations.GENERATION)
             uri = self.place(generation)
             with object_store.translate_errors(uri):
                 for name in (*generations.OWN_FOLDERS, object_store.PREPARED):
@@ -136,7 +137,7 @@ class StoredFolders:
         if self.is_copy(attempt):
             with object_store.translate_errors(self.place(generation)):
                 object_store.publish(folder=generation, uri=self.place(generation))
-            self.push(generation / GENERATION, record_file(attempt))
+            self.push(generation / generations.GENERATION, record_file(attempt))
 
     def fetch(self, generation: Path) -> Path:
         """Return the folder with everything that the job has written so far."""

@@ -22,7 +22,7 @@ from modelway.backends.base import Handle, Job, JobState, JobStatus, Options
 from modelway.backends.folders import generations
 from modelway.backends.folders.continued import continued, last_attempt, new_attempt
 from modelway.backends.folders.merged_log import read_merged
-from modelway.backends.folders.stored import GENERATION, SUBMITTED
+from modelway.backends.folders.stored import SUBMITTED
 from modelway.backends.kubernetes.attempts import AttemptRecord, handle_of
 from modelway.backends.kubernetes.folders import Folders
 from modelway.backends.kubernetes.inspect import StatusReader
@@ -103,7 +103,7 @@ class KubernetesBackend:
             attempt = self._continued(last, generation) or self._prepare(request, generation, last)
             while not self._create(request, attempt):
                 attempt = self._prepare(request, generation, attempt)
-            self._folders.push(generation / GENERATION)
+            self._folders.push(generation / generations.GENERATION)
             return self._handle(attempt)
 
     def _handle(self, attempt: Path) -> Handle:

@@ -19,7 +19,7 @@ from modelway.backends.base import Handle, Job, JobStatus, Options
 from modelway.backends.folders import generations
 from modelway.backends.folders.continued import continued, last_attempt, new_attempt
 from modelway.backends.folders.merged_log import read_merged
-from modelway.backends.folders.stored import GENERATION, SUBMITTED, StoredFolders
+from modelway.backends.folders.stored import SUBMITTED, StoredFolders
 from modelway.backends.vertex.attempts import (
     AttemptRecord,
     created_name,
@@ -120,7 +120,7 @@ class VertexBackend:
             attempt = self._continued(last, generation) or self._prepare(request, place, generation, last)
             while not self._create(request, place, attempt):
                 attempt = self._prepare(request, place, generation, attempt)
-            self._folders.push(generation / GENERATION)
+            self._folders.push(generation / generations.GENERATION)
             return self._handle(attempt)
 
     def _project(self) -> str:

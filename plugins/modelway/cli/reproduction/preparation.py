@@ -58,6 +58,8 @@ def prepare(detail: "VersionDetail", base: "VersionDetail | None", *, settings: 
         declared[name] |= {"uri": data.uri, "version": data.version}
     if run.candidates:
         spec["search"] = search_of_selected(spec, run.candidates)
+        # Skipping them would not do: after a training that ended early no candidate is left for the next stage.
+        spec["train"]["stages"] = [each for each in spec["train"]["stages"] if each["name"] not in skipped]
     _fetch_code(detail, settings=settings, to=home / "models" / model)
     (home / "models" / model / "model.yaml").write_text(json.dumps(spec, indent=1, ensure_ascii=False))
     url = f"sqlite:///{home / 'lineage.db'}"

@@ -253,13 +253,8 @@ class VertexEndpoint:
 
     def retire(self, name: str) -> None:
         """Undeploy all models without waiting; what is left costs nothing, and the next deployment uses it."""
-        if self._owned(name) is None:
-            return
-        removal = self._removal(name)
-        for _ in range(CONFLICTS):
-            if removal.begin():
-                return
-        raise _conflict(name)
+        if self._owned(name) is not None and not self._removal(name).begin():
+            raise _conflict(name)
 
     def delete(self, name: str) -> None:
         """Remove the endpoint and the models that were uploaded for it, and wait until they are gone."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from modelway.endpoints.base import EndpointSpec
 from modelway.endpoints.google.refusals import translated
+from modelway.endpoints.google.steps import CONFLICTS
 from modelway.endpoints.vertex.bodies import recorded
 from modelway.endpoints.vertex.observed import Seen
 from modelway.endpoints.vertex.place import Place
@@ -32,15 +33,27 @@ class Removal:
     poll_seconds: float
 
     def begin(self) -> bool:
-        """Take all traffic away and begin to undeploy every model; False where somebody else was faster."""
-        seen = self.find()
-        if seen is None or seen.is_retired:
-            return True
-        if not self._without_traffic(seen, served=False):
-            return False
-        for key in seen.deployed:
-            self._undeploy(key)
-        return True
+        """Take all traffic away and begin to undeploy every model; False where that was refused each time.
+
+        That nothing is to be seen of it is recorded last: what breaks off before is found by the next attempt.
+        """
+        left: set[str] | None = None
+        for _ in range(CONFLICTS):
+            seen = self.find()
+            if seen is None or seen.is_retired:
+                return True
+            if seen.split or not seen.record().stopped:
+                if left is not None:
+                    # Somebody deploys to it again.
+                    return True
+                self._without_traffic(seen, served=True)
+                continue
+            left = {*seen.deployed} if left is None else left & seen.deployed.keys()
+            if left:
+                left = {key for key in left if not self._undeploy(key)}
+            elif self._without_traffic(seen, served=False):
+                return True
+        return False
 
     def empty(self) -> None:
         """Take all traffic away, in one call with the record of what it was, and wait until no model is deployed.
@@ -77,14 +90,16 @@ class Removal:
         text = recorded(self.spec_of(seen), served=served, stopped=True)
         return patched(self.place, seen, {"trafficSplit": {}, "description": text}, ("trafficSplit", "description"))
 
-    def _undeploy(self, key: str) -> None:
-        """Start to undeploy a model; where that is refused for now, what there is says what comes next."""
+    def _undeploy(self, key: str) -> bool:
+        """Start to undeploy a model; False where that is refused for now, and what there is says what comes next."""
         try:
             self.place.start(f"endpoints/{self.name}:undeployModel", {"deployedModelId": key}, {})
         except GoogleError as error:
             if not (isinstance(error, LostAnswer) or error.is_conflict or error.is_absent):
                 raise
             _log.warning("%s: the deployed model %s may still be there: %s", self.name, key, error)
+            return error.is_absent
+        return True
 
     def _check(self, end: float, what: str) -> None:
         if time.monotonic() > end:

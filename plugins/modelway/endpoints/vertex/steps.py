@@ -84,7 +84,7 @@ def next_step(desired: Desired, seen: Seen | None, memory: Memory, *, patience: 
     if memory.split is None:
         memory.split = seen.split
     step = _missing(desired, seen) or _split(desired, seen, memory)
-    if isinstance(step, Start) and seen.running:
+    if seen.running and (isinstance(step, Start) or _gives_requests_anew(step, seen)):
         if memory.seconds(_OTHERS) > patience:
             do = "See in the console what runs on it, then deploy again; the split is as it was"
             return Fail(error=_late(desired, _OTHERS, patience, do=do))
@@ -93,17 +93,25 @@ def next_step(desired: Desired, seen: Seen | None, memory: Memory, *, patience: 
     return step
 
 
+def _gives_requests_anew(step: Step, seen: Seen) -> bool:
+    """Return whether a deployed model gets its first requests: one that is being undeployed is listed until it is."""
+    return isinstance(step, Patch) and not step.body["trafficSplit"].keys() <= seen.split.keys()
+
+
 def _awaited(desired: Desired, memory: Memory, patience: float) -> Step:
     """Wait for the operations of the change; what takes too long is cancelled, and waited for a second time."""
     what = next(iter(memory.operations.values()))
-    seconds = memory.seconds(what)
-    if seconds > 2 * patience:
-        do = "The operation does not end, and the split is as it was; the next deployment uses or removes what it makes"
-        return Fail(error=_late(desired, what, patience, do=do))
-    if seconds > patience and not memory.late:
+    if not memory.late:
+        if memory.seconds(what) <= patience:
+            return Wait(what=what)
         memory.late = what
         return Cancel(operations=tuple(memory.operations))
-    return Wait(what=f"{what}, which was cancelled" if memory.late else what)
+    # From the cancel on, which comes late itself where nobody has looked for a while.
+    cancelled = f"{what}, which was cancelled"
+    if memory.seconds(cancelled) > patience:
+        do = "The operation does not end, and the split is as it was; the next deployment uses or removes what it makes"
+        return Fail(error=_late(desired, what, patience, do=do))
+    return Wait(what=cancelled)
 
 
 def _missing(desired: Desired, seen: Seen) -> Start | None:

@@ -97,6 +97,13 @@ class VersionReader(LineagePart):
                 raise unknown_version(connection, model, model_key(connection, model), wanted, dags=dags)
             return number
 
+    def existing(self, model: str, numbers: Collection[int], *, dags: Dags = None) -> set[int]:
+        """Return those of some numbers that are versions of a model."""
+        query = select(versions.c.number).select_from(versions.join(runs, versions.c.run == runs.c.id).join(models))
+        query = query.where(models.c.name == model, versions.c.number.in_(numbers))
+        with reading(self._engine) as connection:
+            return set(connection.execute(queries.of_dags(query, dags)).scalars())
+
     def version_of_run(self, model: str, *, dag_id: str, run_id: str) -> int | None:
         """Return the number of the version that a run made, None when it made none."""
         query = select(versions.c.number).join(runs, versions.c.run == runs.c.id)

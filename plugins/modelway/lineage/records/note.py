@@ -27,11 +27,14 @@ def note_among(events: "Iterable[Event]") -> VersionNote | None:
 def checked_note(description: str, tags: Sequence[str]) -> tuple[str, tuple[str, ...]]:
     """Return a description and tags as they are stored: without blanks around them, each tag once.
 
-    :raises ModelwayError: one is too long, there are too many, or one has a character that no database stores
+    :raises ModelwayError: one is too long, there are too many, a tag has a comma, which separates those that people
+        write, or one has a character that no database stores
     """
     text, found = description.strip(), tuple(dict.fromkeys(tag.strip() for tag in tags if tag.strip()))
     if "\0" in text or any("\0" in tag for tag in found):
         raise ModelwayError("a description or a tag has the character U+0000, which no database stores")
+    if wrong := next((tag for tag in found if "," in tag), None):
+        raise ModelwayError(f"the tag '{wrong[:LONGEST_TAG]}' has a comma: write two tags, or another sign")
     if len(text) > LONGEST:
         raise ModelwayError(f"the description has {len(text):,} characters; at most {LONGEST:,} are stored")
     if len(found) > MOST_TAGS:

@@ -42,15 +42,14 @@ def steered(record: "RolloutRecord", wish: Steering, *, now: float) -> "RolloutR
     _refuse(record, wish)
     said = {"by": wish.by, "reason": wish.reason}
     detail = dict(record.detail)
+    if (held := detail.pop(HELD, None)) is not None:
+        # The time of the hold is none of the step, which would be over its time for lack of a result.
+        detail["since"] = float(detail["since"]) + now - float(held["since"])
     if wish.act == HOLD:
         detail[HELD] = {**said, "since": now}
-    elif wish.act == CONTINUE:
-        # The time of the hold is none of the step.
-        detail["since"] = float(detail["since"]) + now - float(detail.pop(HELD)["since"])
     elif wish.act == PROMOTE:
-        detail.pop(HELD, None)
         detail |= {LEAVES: said, **_planned(record, [detail["plan"][-1]])}
-    else:
+    elif wish.act == WEIGHT:
         share = {"weight": wish.weight, "hold_seconds": 0.0, "requests": 0}
         later = [each for each in detail["plan"][record.step + 1 :] if each["weight"] > share["weight"]]
         last = detail["plan"][-1]

@@ -17,6 +17,8 @@ class Candidate(Message):
     """those of its own, over those of the stage"""
     checkpoint: Checkpoint | None = omitted()
     """where its next stage starts from"""
+    place: int | None = omitted()
+    """where it is in the list"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,7 @@ class CandidateResult:
     state: str
     """selected, trained, dropped, stopped or failed"""
     stage: str | None = None
-    """the last stage that it trained"""
+    """the last stage that it was to train"""
     reason: str = ""
     """why it was stopped"""
     checkpoint: str | None = None

@@ -23,6 +23,8 @@ class Checkpoint(Message):
     """the candidate of a sweep that it is of"""
     params: Mapping[str, Any] | None = omitted()
     """the parameters of that candidate"""
+    place: int | None = omitted()
+    """where that candidate is in the list over which the stage is expanded"""
 
     @property
     def artifact(self) -> Artifact:
@@ -33,12 +35,14 @@ class Checkpoint(Message):
 def checkpoints_from_xcom(data: Iterable[Any] | None) -> list[Checkpoint]:
     """Return the checkpoints of one or several trainings, each once.
 
+    Of a candidate's the first of a name counts: the others are of a place that a cleared run no longer has.
+
     :raises NothingToSelect: two of them have one name
     """
     found: dict[str, Checkpoint] = {}
     for each in map(Checkpoint.from_xcom, flat(data)):
         known = found.setdefault(each.id, each)
-        if known.digest != each.digest:
+        if known.digest != each.digest and each.candidate is None:
             raise NothingToSelect(
                 f"two checkpoints are called {each.id}: their evaluations cannot be distinguished",
                 do="Give each training a stage of its own",
@@ -78,6 +82,8 @@ class StageReport(JobCost, Message):
     """the candidate of a sweep that it is of"""
     stopped: str | None = omitted()
     """why the training ended early"""
+    place: int | None = omitted()
+    """where that candidate is in the list over which the stage is expanded"""
 
 
 def reports_from_xcom(data: Iterable[Any] | None) -> list[StageReport]:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from fastapi import Depends, FastAPI
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.exceptions import HTTPException
 
 from modelway.errors import ChangedMeanwhile, ModelwayError
@@ -16,7 +16,7 @@ from modelway.lineage.records.values import plain
 from modelway.ui.editing import Editing, Editor, from_own_page
 from modelway.ui.readable import ReadableLineage
 
-_Reason = Annotated[str, Field(min_length=1, max_length=500, pattern=r"\S")]
+_Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 
 
 class Wish(BaseModel):
@@ -58,8 +58,9 @@ def add_edits(app: FastAPI, lineage: Callable[..., ReadableLineage], editing: Ed
             raise ChangedMeanwhile(
                 "that rollout is over by now", where=f"endpoint {endpoint}", do="Load the page again"
             )
-        act = Steering(act=wish.act, by=who.name, reason=wish.reason.strip(), step=wish.step, weight=wish.weight)
-        found = editing.lineage().steer_rollout(running, act)
+        act = Steering(act=wish.act, by=who.name, reason=wish.reason, step=wish.step, weight=wish.weight)
+        with editing.writing() as store:
+            found = store.steer_rollout(running, act)
         return JSONResponse({"endpoint": endpoint, "rollout": plain(found)})
 
     @app.post("/api/models/{model:path}/versions/{version}/note", dependencies=[Depends(from_own_page)])
@@ -71,12 +72,9 @@ def add_edits(app: FastAPI, lineage: Callable[..., ReadableLineage], editing: Ed
             text, tags = checked_note(note.description, note.tags)
         except ModelwayError as error:
             raise HTTPException(400, str(error)) from None
-        written = editing.lineage().describe(
-            model=model,
-            version=found.summary.number,
-            description=text,
-            tags=tags,
-            actor=who.name,
-            since=note.since,
-        )
-        return JSONResponse({"model": model, "version": found.summary.number, "note": plain(written)})
+        number, actor = found.summary.number, who.name
+        with editing.writing() as store:
+            written = store.describe(
+                model=model, version=number, description=text, tags=tags, actor=actor, since=note.since
+            )
+        return JSONResponse({"model": model, "version": number, "note": plain(written)})

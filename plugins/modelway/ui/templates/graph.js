@@ -5,7 +5,7 @@
 (() => {
   const COLUMN = 250, ROW = 42, WIDTH = 206, HEIGHT = 32, MARGIN = 200, MOST_DRAWN = 400;
 
-  const makeGraph = () => ({ nodes: new Map(), columns: new Map(), edges: new Map(), near: new Map() });
+  const makeGraph = () => ({ nodes: new Map(), columns: new Map(), near: new Map() });
 
   const columnOf = (graph, number) => {
     if (!graph.columns.has(number)) graph.columns.set(number, []);
@@ -29,12 +29,11 @@
       const [from, to] = step < 0 ? [edge.source, edge.target] : [edge.target, edge.source];
       if (!next.has(from)) next.set(from, []);
       next.get(from).push(to);
-      graph.edges.set(`${edge.source} ${edge.target}`, edge);
-      for (const [one, other] of [[from, to], [to, from]]) {
-        if (!graph.near.has(one)) graph.near.set(one, new Set());
-        graph.near.get(one).add(other);
-      }
     }
+    const join = (from, to) => {
+      if (!graph.near.has(from)) graph.near.set(from, new Set());
+      graph.near.get(from).add(to);
+    };
     // Breadth first, so that a thing is in the nearest column.
     const waiting = [...answer.roots], seen = new Set(waiting);
     for (let at = 0; at < waiting.length; at += 1) {
@@ -46,6 +45,9 @@
           place(to, column, after);
           if (after !== undefined) after += 1;
         }
+        // Here and not for every edge: two runs may have one id, and what only the other leads to has no place.
+        join(from, to);
+        join(to, from);
         if (!seen.has(to)) waiting.push(to);
         seen.add(to);
       }

@@ -1,5 +1,5 @@
 "use strict";
-// Saves the description and the tags of a version; whoever saves second is told.
+// Saves the description and the tags of a version; whoever saves second learns it.
 (() => {
   const { acting, call } = window.modelway;
   const section = document.getElementById("note");
