@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from modelway.lineage.records.version import RolloutRecord
 from modelway.lineage.store import open_lineage
 from modelway.ui.static import static_files, static_path
+from sqlalchemy import Connection, Engine, event
 from starlette.testclient import TestClient
 
 from tests.lineage_samples import digest, make_record
@@ -114,6 +115,23 @@ def test_a_route_answers_401_to_whoever_is_not_signed_in(client: TestClient, rou
     answer = client.get(f"/modelway{PATHS[route][0]}", headers={"accept": accept}, follow_redirects=False)
     assert answer.status_code == 401
     assert SECRET not in answer.text
+
+
+@pytest.mark.parametrize("route", PATHS)
+def test_a_view_reads_the_lineage_over_one_connection(client: TestClient, route: str) -> None:
+    owner = {"reader": "digits,secret", "accept": "text/html"}
+    client.get("/modelway/models", headers=owner)
+    begun: list[Connection] = []
+
+    def begin(connection: Connection) -> None:
+        begun.append(connection)
+
+    event.listen(Engine, "begin", begin)
+    try:
+        client.get(f"/modelway{PATHS[route][0]}", headers=owner, follow_redirects=False)
+    finally:
+        event.remove(Engine, "begin", begin)
+    assert len(begun) <= 1
 
 
 @pytest.mark.parametrize("route", PATHS)

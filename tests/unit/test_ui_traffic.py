@@ -183,6 +183,27 @@ def test_a_run_shows_what_failed_and_what_to_do(client: TestClient, url: str) ->
         assert "Nothing is recorded of this run yet" in client.get(f"/modelway/of-run?dag={dag}&run={run}").text
 
 
+def test_the_failed_attempts_of_a_task_are_beside_one_another(client: TestClient, url: str) -> None:
+    store = open_lineage(url)
+    for attempt, (key, cause) in enumerate((("train", "no memory"), ("train", "<b>no disk</b>"), ("freeze", "a bug"))):
+        failure = FailureRecord(
+            model="digits",
+            dag_id="digits",
+            run_id="run-9",
+            key=key,
+            attempt=attempt + 1,
+            cause=cause,
+            at=datetime(2026, 3, 1, 0, attempt, tzinfo=UTC),
+        )
+        store.record_failure(failure)
+    text = client.get("/modelway/of-run", params={"dag": "digits", "run": "run-9"}).text
+    rows, columns = (part.partition("</table>")[0] for part in text.partition('id="failures"')[2].split("<table")[1:])
+    assert "a bug" in rows
+    assert "train" not in rows
+    assert re.findall(r'scope="col">([^<]*)', columns) == ["Attempt 1", "Attempt 2"]
+    assert re.search(r"Cause</th><td>no memory\s*</td><td>&lt;b&gt;no disk&lt;/b&gt;\s*</td>", columns)
+
+
 def test_the_tab_of_a_dag_leads_to_its_model(client: TestClient, url: str) -> None:
     assert "<h1>digits" in client.get("/modelway/of-dag?dag=digits").text
     assert "No run of this DAG has registered a version yet" in client.get("/modelway/of-dag?dag=secret").text

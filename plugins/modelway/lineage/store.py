@@ -4,6 +4,7 @@ Every write is one transaction and can be repeated: what exists already is not w
 """
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Literal, overload
 
@@ -17,6 +18,7 @@ from modelway.lineage.read.failures import RunAccounts
 from modelway.lineage.read.point_in_time import PointInTime
 from modelway.lineage.read.versions import VersionReader
 from modelway.lineage.schema.connect import database_exists, engine_to_read, engine_to_write
+from modelway.lineage.schema.engine import reading_once
 from modelway.lineage.write.assets import Assets
 from modelway.lineage.write.endpoints import EndpointRecords
 from modelway.lineage.write.failures import FailureWriter
@@ -71,6 +73,10 @@ class Lineage(
     def exists(self) -> bool:
         """Return whether the database still exists: somebody may have removed or replaced the file."""
         return database_exists(self._engine.url)
+
+    def reading_once(self) -> AbstractContextManager[None]:
+        """Let all reads of a block, in this thread, share one transaction; nothing may be written within it."""
+        return reading_once(self._engine)
 
     @property
     def engine(self) -> Engine:

@@ -1,6 +1,7 @@
 """JSON as the API answers it."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,9 +33,14 @@ def listed_models(models: Sequence[ModelSummary]) -> Response:
 def listed_versions(model: str, versions: Sequence[VersionSummary], **more: Any) -> Response:
     """Return a list of versions as ``JsonAnswer`` writes it, faster: what may not be finite alone is looked at."""
     rows = [
-        vars(each) | {"metrics": plain(each.metrics), "verification": plain(each.verification)} for each in versions
+        vars(each) | {"metrics": _finite(each.metrics), "verification": plain(each.verification)} for each in versions
     ]
     return _written({"model": model, "versions": rows, **more})
+
+
+def _finite(metrics: Mapping[str, float | None]) -> Any:
+    """Return metrics as ``plain`` does: as they are where the sum of them is finite, as then each is."""
+    return metrics if math.isfinite(sum(filter(None, metrics.values()))) else plain(metrics)
 
 
 def _written(content: Mapping[str, Any]) -> Response:

@@ -1,12 +1,15 @@
 """The pages "Models" and their JSON twins as one FastAPI application."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import wraps
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from modelway.errors import ChangedMeanwhile, ModelwayError, UnknownEndpoint, UnknownModel, UnknownRun, UnknownVersion
@@ -22,6 +25,24 @@ from modelway.ui.routes.edits import add_edits
 from modelway.ui.routes.endpoints import add_endpoint_pages
 from modelway.ui.routes.models import add_model_pages
 from modelway.ui.static import add_static_files
+
+
+class OneReading(APIRoute):
+    """A route whose view reads the lineage over one connection, which is free again before the answer is sent."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        """Add the route; of views that write, each read is by itself."""
+        super().__init__(path, _at_once(endpoint) if options.get("methods") == ["GET"] else endpoint, **options)
+
+
+def _at_once(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(endpoint)
+    def view(**given: Any) -> Any:
+        readable = given.get("readable")
+        with readable.at_once() if isinstance(readable, ReadableLineage) else nullcontext():
+            return endpoint(**given)
+
+    return view
 
 
 def create_app(
@@ -43,6 +64,7 @@ def create_app(
     # No openapi.json and no docs: they would be outside the dependencies, open to everyone.
     refusals: dict[int | str, dict[str, Any]] = {422: {"description": "What is wrong, in one sentence: detail"}}
     app = FastAPI(title="modelway", openapi_url=None, dependencies=[Depends(readable_dags)], responses=refusals)
+    app.router.route_class = OneReading
     opened: dict[str, Lineage] = {}
 
     def lineage(dags: Annotated[frozenset[str], Depends(readable_dags)]) -> ReadableLineage:

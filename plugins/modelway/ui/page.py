@@ -25,7 +25,7 @@ from modelway.lineage.records.rollout import step_texts
 from modelway.lineage.records.sweep import ranked, searched_params
 from modelway.lineage.records.values import plain
 from modelway.lineage.records.verification import verified_text
-from modelway.lineage.records.version import CandidateRecord, EvaluationRecord, VersionSummary
+from modelway.lineage.records.version import CandidateRecord, EvaluationRecord, FailureRecord, VersionSummary
 from modelway.ui.charts.bars import importance_bars
 from modelway.ui.charts.candidates import candidate_lines
 from modelway.ui.charts.curves import overlaid_curves
@@ -97,6 +97,29 @@ def environments(found: Sequence[EnvironmentDifference]) -> list[tuple[list[str]
     return [(stages[key], changes[key]) for key in stages]
 
 
+@dataclass(frozen=True, kw_only=True)
+class FailedTasks:
+    """The failed attempts of a run: of tasks that failed once, and by task where it failed several times."""
+
+    once: tuple[FailureRecord, ...]
+    several: Mapping[str, tuple[FailureRecord, ...]]
+
+
+def by_task(failures: Sequence[FailureRecord]) -> FailedTasks:
+    """Return failed attempts by what failed, in the order in which each failed first."""
+    found: dict[str, list[FailureRecord]] = {}
+    for each in failures:
+        found.setdefault(each.key, []).append(each)
+    return FailedTasks(
+        once=tuple(each for attempts in found.values() for each in attempts if len(attempts) == 1),
+        several={
+            key: tuple(sorted(attempts, key=lambda each: each.attempt))
+            for key, attempts in found.items()
+            if len(attempts) > 1
+        },
+    )
+
+
 def run_place(run: str, model: str) -> tuple[str, str]:
     """Return the DAG and the id of a run that answers a request, whose DAG is the model's where it names none."""
     dag, sign, name = run.partition("/")
@@ -164,6 +187,7 @@ def _make_environment() -> Environment:
         time_text=partial(_time_text, to="seconds"),
         tree_lines=tree_lines,
         environments=environments,
+        by_task=by_task,
         written=written,
         plural=plural,
         signed=lambda value: _number(value) if value is None or not value > 0 else f"+{_number(value)}",

@@ -1,6 +1,7 @@
 """What one user may read of the lineage: the versions that runs of their DAGs made."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
@@ -37,6 +38,10 @@ class ReadableLineage:
         self._dags = dags
         self._models: dict[str, ModelSummary] = {}
 
+    def at_once(self) -> AbstractContextManager[None]:
+        """Let all reads of a block share one connection and see one state; nothing may be written within it."""
+        return self._lineage.reading_once() if self._lineage else nullcontext()
+
     @cached_property
     def models(self) -> list[ModelSummary]:
         """The models with a readable version, by name."""
@@ -68,8 +73,14 @@ class ReadableLineage:
 
         :raises UnknownModel: there is none that the user may read
         """
-        lineage, found = self._open(model)
-        return lineage.versions(model, limit=listed, before=before, dags=found.dags)
+        found: list[VersionSummary] = []
+        if self._lineage is not None:
+            with suppress(UnknownModel):
+                found = self._lineage.versions(model, limit=listed, before=before, dags=self._dags)
+        if not found:
+            # Its message names no model that the user may not read.
+            self._open(model)
+        return found
 
     def newest(self, names: Sequence[str], *, each: int) -> dict[str, list[VersionSummary]]:
         """Return so many of the newest readable versions of some models, newest first, by the model's name."""

@@ -53,8 +53,8 @@ def version_lines(
     :param several: versions with their parameters by stage
     :param at: the path of the model's page
     """
-    params = [Line(name="", values=_plain_values(_flat(values))) for _, values in several]
-    metrics = [Line(name="", values=_plain_values(summary.metrics)) for summary, _ in several]
+    params = [Line(name="", values=_single(_flat(values))) for _, values in several]
+    metrics = [Line(name="", values=summary.metrics) for summary, _ in several]
     lines = [
         Line(
             name=f"v{summary.number}",
@@ -67,8 +67,9 @@ def version_lines(
     return lines, list(dict.fromkeys([*differing(params), *differing(metrics)]))
 
 
-def _plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if not isinstance(value, Mapping)}
+def _single(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters that are no objects, which JSON gives as dicts."""
+    return {name: value for name, value in params.items() if not isinstance(value, dict)}
 
 
 def _rows(several: Sequence[Mapping[str, Any]]) -> tuple[Row, ...]:
@@ -79,6 +80,8 @@ def _rows(several: Sequence[Mapping[str, Any]]) -> tuple[Row, ...]:
 def _flat(params: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the parameters of all stages; one that all stages share stands once."""
     stages = list(params)
+    if len(stages) == 1:
+        return dict(params[stages[0]])
     found: dict[str, Any] = {}
     for name in dict.fromkeys(name for values in params.values() for name in values):
         having = [stage for stage in stages if name in params[stage]]

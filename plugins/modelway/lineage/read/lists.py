@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, select, union_all
+from sqlalchemy import Connection, func, select
 
 from modelway.lineage.read.queries import of_dags, summaries_of
 from modelway.lineage.records.version import VersionSummary
@@ -25,17 +25,19 @@ def read_newest(
     if not names:
         return {}
     made = versions.join(runs, versions.c.run == runs.c.id)
-    parts = []
-    for name in names:
-        # By the key, not by a join: the newest are then the first that the index gives.
-        model = select(models.c.id).where(models.c.name == name).scalar_subquery()
-        part = of_dags(select(versions.c.id).select_from(made).where(versions.c.model == model), dags)
-        parts.append(select(part.order_by(versions.c.number.desc()).limit(each).subquery().c.id))
-    query = select(versions, runs.c.dag_id, runs.c.run_id, models.c.name.label("model_name")).select_from(
-        made.join(models, versions.c.model == models.c.id)
-    )
-    keys = list(connection.execute(union_all(*parts)).scalars())
-    rows = connection.execute(query.where(versions.c.id.in_(keys)).order_by(versions.c.number.desc())).all()
+    # The number from which on so many are newer: the last of the first that the index of numbers gives.
+    older, of_older = versions.alias(), runs.alias()
+    last = select(older.c.number).join(of_older, older.c.run == of_older.c.id).where(older.c.model == models.c.id)
+    if dags is not None:
+        last = last.where(of_older.c.dag_id.in_(dags))
+    last = last.order_by(older.c.number.desc()).limit(1).offset(each - 1)
+    named = select(models.c.id, models.c.name, func.coalesce(last.scalar_subquery(), 1).label("number"))
+    # PostgreSQL would otherwise find it anew for each version.
+    found_in = named.where(models.c.name.in_(names)).cte("last").prefix_with("MATERIALIZED", dialect="postgresql")
+    newer = (versions.c.model == found_in.c.id) & (versions.c.number >= found_in.c.number)
+    query = select(versions, runs.c.dag_id, runs.c.run_id, found_in.c.name.label("model_name"))
+    query = of_dags(query.select_from(made.join(found_in, newer)), dags)
+    rows = connection.execute(query.order_by(versions.c.number.desc())).all()
     found: dict[str, list[VersionSummary]] = {name: [] for name in names}
     for summary in summaries_of(connection, None, rows):
         found[summary.model].append(summary)
@@ -50,6 +52,6 @@ def read_params_of(
     query = select(versions.c.number, params.c.stage, params.c.name, params.c.value)
     query = query.join(params, params.c.run == versions.c.run).where(versions.c.model == model)
     query = query.where(versions.c.number.in_(list(found))).order_by(params.c.stage, params.c.name)
-    for number, stage, name, value in connection.execute(query):
+    for number, stage, name, value in connection.execute(query).all():
         found[number][stage][name] = value
     return {number: dict(by_stage) for number, by_stage in found.items()}

@@ -9,7 +9,7 @@ from modelway.errors import UnknownModel
 from modelway.lineage.read import queries
 from modelway.lineage.read.keys import model_key, unknown_version
 from modelway.lineage.read.lists import read_newest, read_params_of
-from modelway.lineage.read.models import read_models
+from modelway.lineage.read.models import made_by, read_models
 from modelway.lineage.records.version import AliasChange, Event, ModelSummary, VersionDetail, VersionSummary
 from modelway.lineage.schema.engine import reading
 from modelway.lineage.schema.part import LineagePart
@@ -45,7 +45,14 @@ class VersionReader(LineagePart):
         :raises UnknownModel: nothing was ever registered for it
         """
         with reading(self._engine) as connection:
-            key = model_key(connection, model)
+            key, made = made_by(connection, model)
+            if key is None:
+                key = model_key(connection, model)
+            # Narrowed to the model's own: somebody may be able to read a thousand DAGs.
+            if dags is not None and not (dags := [dag for dag in made if dag in dags]):
+                return []
+            if len(dags or ()) == len(made):
+                dags = None
             return queries.read_versions(connection, name=model, model=key, limit=limit, before=before, dags=dags)
 
     def newest(self, names: Sequence[str], *, each: int, dags: Dags = None) -> dict[str, list[VersionSummary]]:

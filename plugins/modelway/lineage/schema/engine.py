@@ -4,6 +4,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +82,30 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITES) else "BEGIN")
 
 
+#: the transaction that the reads of this thread share
+_shared: ContextVar[Connection | None] = ContextVar("modelway_shared_reading", default=None)
+
+
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """One transaction that sees one state of the database."""
+    """One transaction that sees one state of the database; within ``reading_once``, that one."""
+    shared = _shared.get()
+    if shared is not None and shared.engine is engine:
+        yield shared
+        return
     with translate_errors(engine), engine.connect() as connection, connection.begin():
         yield connection
+
+
+@contextmanager
+def reading_once(engine: Engine) -> Iterator[None]:
+    """Let all reads of the block, in this thread, share one transaction; nothing may be written within it."""
+    with reading(engine) as connection:
+        token = _shared.set(connection)
+        try:
+            yield
+        finally:
+            _shared.reset(token)
 
 
 @contextmanager

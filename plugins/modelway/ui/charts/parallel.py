@@ -60,7 +60,12 @@ def scale_over(name: str, values: Sequence[Any]) -> Scale:
 def differing(lines: Sequence[Line]) -> list[str]:
     """Return the axes on which the lines have more than one value, in the order in which they come first."""
     names = dict.fromkeys(name for line in lines for name in line.values)
-    return [name for name in names if len({_placed(line.values.get(name)) for line in lines}) > 1]
+    found = []
+    for name in names:
+        first = _placed(lines[0].values.get(name))
+        if any(_placed(line.values.get(name)) != first for line in lines):
+            found.append(name)
+    return found
 
 
 def parallel_coordinates(lines: Sequence[Line], axes: Sequence[str], *, title: str) -> Markup:
@@ -153,15 +158,12 @@ def _drawn(line: Line, scales: Sequence[Scale], colour: str) -> Markup:
             pieces.append([])
     # Of many lines, the values of each would be most of the page.
     described = scales[-1:] if "thin" in colour else scales
-    title = cut(
-        "; ".join([line.name, *(f"{each.name} {_value(line.values.get(each.name))}" for each in described)]), 500
-    )
-    path = Markup('<polyline class="{}" points="{}"><title>{}</title></polyline>')
-    dot = Markup('<circle class="{}" cx="{}" cy="{}" r="3"><title>{}</title></circle>')
+    title = "; ".join([line.name, *(f"{each.name} {_value(line.values.get(each.name))}" for each in described)])
+    about = Markup("<title>{}</title>").format(cut(title, 500))
+    path = Markup('<polyline class="%s" points="%s">%s</polyline>')
+    dot = Markup('<circle class="%s" cx="%s" cy="%s" r="3">%s</circle>')
     return join(
-        path.format(colour, " ".join(piece), title)
-        if len(piece) > 1
-        else dot.format(colour, *piece[0].split(","), title)
+        path % (colour, " ".join(piece), about) if len(piece) > 1 else dot % (colour, *piece[0].split(","), about)
         for piece in pieces
         if piece
     )

@@ -17,7 +17,7 @@ from modelway.ui.side_by_side import columns, version_lines
 #: how many versions are set side by side at most
 COMPARED = 5
 #: how many are drawn as lines at most
-DRAWN = 300
+DRAWN = 200
 #: endpoints of a page of what serves
 ENDPOINTS = 100
 
