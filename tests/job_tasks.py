@@ -11,6 +11,7 @@ from modelway.lineage.store import open_lineage
 from modelway.operators.train import TrainModelOperator
 
 from tests.job_folders import store_code
+from tests.task_instance import Store, Ti
 
 #: counts its tries, and does in each what its number in ``params`` says
 CODE = """
@@ -29,20 +30,6 @@ def train(job):
 def evaluate(job, checkpoint): return {}
 def export(job, checkpoint): ...
 """
-
-
-class Ti(SimpleNamespace):
-    start_date = None
-
-    def xcom_push(self, *, key: str, value: Any) -> None:
-        self.pushed[key] = value
-
-
-class Store(dict):
-    """Stands for Airflow's store of a task's state, which one task has for all of its tries."""
-
-    def set(self, key: str, value: Any) -> None:
-        self[key] = value
 
 
 class Task:

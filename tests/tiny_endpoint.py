@@ -26,9 +26,9 @@ def tiny_spec(
     )
 
 
-def build_image(model: Path, layout: Path, *, path: str = "/models") -> str:
-    """Return the reference of an image of a model's folder in a layout."""
-    files = tuple(
+def model_layer(model: Path, *, path: str = "/models") -> Layer:
+    """Return the files of a model's folder as a layer of an image."""
+    files = (
         LayerFile(
             path_in_image=f"{path}/{file.relative_to(model)}",
             source=file,
@@ -38,8 +38,10 @@ def build_image(model: Path, layout: Path, *, path: str = "/models") -> str:
         for file in sorted(model.glob("**/*"))
         if file.is_file()
     )
-    builder = load_builder("oci")
-    built = builder.build(
-        layers=(Layer(files=files),), base="scratch", options=BuildOptions(name="tiny", layout=layout)
-    )
-    return built.reference
+    return Layer(files=tuple(files))
+
+
+def build_image(model: Path, layout: Path, *, path: str = "/models") -> str:
+    """Return the reference of an image of a model's folder in a layout."""
+    options = BuildOptions(name="tiny", layout=layout)
+    return load_builder("oci").build(layers=(model_layer(model, path=path),), base="scratch", options=options).reference

@@ -4,7 +4,6 @@ import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
@@ -17,6 +16,7 @@ from sqlalchemy import update
 
 from tests.job_folders import store_code
 from tests.rollout_shop import Shop
+from tests.task_instance import Store, Ti
 
 #: what ``params`` says decides what the model's own tests find
 CODE = """
@@ -36,22 +36,6 @@ assert sorted(golden) == ["inputs.safetensors", "outputs.safetensors"], golden
 assert os.environ["MODELWAY_ENDPOINT_URL"].endswith("/versions/" + os.environ["MODELWAY_VERSION"])
 print(urllib.request.urlopen(os.environ["MODELWAY_ENDPOINT_URL"] + "/ready").status)
 """
-
-
-class Ti(SimpleNamespace):
-    """Keeps what a task pushes, as XCom does."""
-
-    start_date = None
-
-    def xcom_push(self, *, key: str, value: Any) -> None:
-        self.pushed[key] = value
-
-
-class Store(dict):
-    """Stands for Airflow's store of a task's state."""
-
-    def set(self, key: str, value: Any) -> None:
-        self[key] = value
 
 
 @pytest.fixture

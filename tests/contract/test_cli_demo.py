@@ -2,11 +2,10 @@
 
 import time
 from dataclasses import replace
-from hashlib import sha256
 from types import SimpleNamespace
 
 import pytest
-from modelway.builders.base import BuildOptions, Layer, LayerFile, load_builder
+from modelway.builders.base import BuildOptions, load_builder
 from modelway.cli import demo
 from modelway.cli.output.traffic import Traffic
 from modelway.endpoints.base import EndpointSpec, Predictor, load_endpoint
@@ -14,6 +13,7 @@ from modelway.hooks.settings import load_settings
 from rich.console import Console
 
 from tests.endpoint_clients import eventually
+from tests.tiny_endpoint import model_layer
 from tests.tiny_model import infer_body, write_model
 
 HOST, PATH = "127.0.0.2", "/srv/model"
@@ -36,18 +36,10 @@ def endpoint(settings):
 @pytest.fixture
 def spec(endpoint, tmp_path):
     folder = write_model(tmp_path / "1", scale=1, name=demo.MODEL)
-    files = tuple(
-        LayerFile(
-            path_in_image=f"{PATH}/{file.relative_to(folder)}",
-            source=file,
-            size=file.stat().st_size,
-            digest=f"sha256:{sha256(file.read_bytes()).hexdigest()}",
-        )
-        for file in sorted(folder.rglob("*"))
-        if file.is_file()
-    )
     options = BuildOptions(name=demo.MODEL, layout=tmp_path / "layout")
-    image = load_builder("oci").build(layers=(Layer(files=files),), base="scratch", options=options).reference
+    image = (
+        load_builder("oci").build(layers=(model_layer(folder, path=PATH),), base="scratch", options=options).reference
+    )
     spec = EndpointSpec(
         name=demo.MODEL,
         model=demo.MODEL,

@@ -126,9 +126,9 @@ def test_an_engine_that_is_away_is_waited_for_and_nothing_is_lost(proxy, remote,
     assert (status.state, status.failure) == (JobState.UNKNOWN, None)
     assert "the Docker engine does not answer" in status.reason
     assert remote.logs(handle, offset=offset) == ("", offset)
-    with pytest.raises(SubmitFailed, match="does not answer") as told:
+    with pytest.raises(SubmitFailed, match="does not answer") as refused:
         remote_jobs(code)
-    assert (told.value.kind, told.value.retryable) == (FailureKind.UNREACHABLE, True)
+    assert (refused.value.kind, refused.value.retryable) == (FailureKind.UNREACHABLE, True)
     proxy.open = True
     assert remote.describe(handle).state is JobState.RUNNING
     assert remote_jobs(code) == handle
@@ -139,14 +139,14 @@ def test_an_engine_that_is_away_is_waited_for_and_nothing_is_lost(proxy, remote,
     assert remote.logs(handle, offset=end) == ("", end)
 
 
-def test_an_engine_that_was_never_there_is_told(home, run):
+def test_an_engine_that_was_never_there_is_named(home, run):
     away = DockerBackend(home=home, client="tcp://127.0.0.1:1")
-    with pytest.raises(SubmitFailed, match="DOCKER_HOST") as told:
+    with pytest.raises(SubmitFailed, match="DOCKER_HOST") as refused:
         away.engine.containers({})
-    assert told.value.kind is FailureKind.UNREACHABLE
+    assert refused.value.kind is FailureKind.UNREACHABLE
 
 
-def test_an_engine_that_forbids_is_told(home, jobs, backend):
+def test_an_engine_that_forbids_is_named(home, jobs, backend):
     class Forbids(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             if self.path.endswith("/version"):
@@ -165,7 +165,7 @@ def test_an_engine_that_forbids_is_told(home, jobs, backend):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Forbids) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         backend.engine = Engine(f"tcp://127.0.0.1:{server.server_port}")
-        with pytest.raises(SubmitFailed, match="authorization denied by plugin house") as told:
+        with pytest.raises(SubmitFailed, match="authorization denied by plugin house") as refused:
             jobs(WAITS)
         server.shutdown()
-    assert (told.value.kind, told.value.retryable) == (FailureKind.FORBIDDEN, False)
+    assert (refused.value.kind, refused.value.retryable) == (FailureKind.FORBIDDEN, False)

@@ -15,6 +15,7 @@ from modelway.operators.select import SelectCheckpointOperator
 from modelway.runs.messages.message import flat
 
 from tests.job_folders import store_code
+from tests.task_instance import Store, Ti
 
 #: a checkpoint's text says what its evaluation does
 CODE = """
@@ -33,25 +34,6 @@ def evaluate(job, checkpoint):
         left.symlink_to('/etc/hostname')
     return {'loss': float(text), 'draw': random.random()}
 """
-
-
-class Ti(SimpleNamespace):
-    """Keeps what a task pushes, as XCom does."""
-
-    start_date = None
-
-    def xcom_push(self, *, key: str, value: Any) -> None:
-        self.pushed[key] = value
-
-
-class Store(dict):
-    """Stands for Airflow's store of a task's state."""
-
-    def set(self, key: str, value: Any) -> None:
-        self[key] = value
-
-    def delete(self, key: str) -> None:
-        self.pop(key, None)
 
 
 def context() -> Any:

@@ -21,6 +21,7 @@ from modelway.operators.verify import VerifyModelOperator
 
 from tests.job_folders import ended, store_code
 from tests.lineage_samples import make_record
+from tests.task_instance import Ti
 
 #: a checkpoint says which rows it answers wrongly: every so many-th
 EVALUATE = """
@@ -41,18 +42,6 @@ OLDER = EVALUATE.format(recorded=f"assert job.params['width'] == 8; {PREDICTIONS
 LOSSES = "losses = [1.0 if good else 3.0 + row % 3 for row, good in enumerate(right)]; "
 PER_ROW = LOSSES + "job.row_metrics(values={'loss': losses}, rows=list(range(rows)))"
 MEAN_LOSS = "'loss': sum(losses) / rows"
-
-
-class Ti(SimpleNamespace):
-    """Keeps what a task pushes, as XCom does."""
-
-    start_date = None
-
-    def xcom_push(self, *, key: str, value: Any) -> None:
-        self.pushed[key] = value
-
-    def xcom_pull(self, *, task_ids: str, key: str) -> Any:
-        return self.pushed[key]
 
 
 def context(task: str, *, run: int, run_type: str = "scheduled") -> Any:

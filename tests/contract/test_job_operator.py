@@ -32,38 +32,38 @@ def task(tmp_path):
 
 
 @pytest.fixture
-def told(home):
+def recorded(home):
     """Return a function that gives what the lineage has of the run's failures."""
     return partial(failures_in, home)
 
 
-def test_code_that_raises_fails_the_task_at_once_with_its_last_lines(task, told):
+def test_code_that_raises_fails_the_task_at_once_with_its_last_lines(task, recorded):
     failing = task("raise")
     with pytest.raises(AirflowFailException, match="stage 'train' failed: ValueError: spoilt"):
         failing.attempt()
     assert "Read the last lines of the job's log" in failing.pushed["failure"]
     assert "\n  | this is raise\n" in failing.pushed["failure"]
-    (record,) = told()
+    (record,) = recorded()
     assert (record.kind, record.rule, record.attempt, record.tried_again) == ("bad_exit", "fail", 1, False)
     assert record.cause.startswith("ValueError: spoilt")
     assert "this is raise" in record.last_lines
 
 
-def test_a_killed_job_is_tried_again_and_the_success_is_noted(task, told):
+def test_a_killed_job_is_tried_again_and_the_success_is_noted(task, recorded):
     failing = task("kill")
     with pytest.raises(JobLost, match="was killed by SIGKILL"):
         failing.attempt()
-    assert [(each.kind, each.rule, each.tried_again) for each in told()] == [("killed", "retry", True)]
+    assert [(each.kind, each.rule, each.tried_again) for each in recorded()] == [("killed", "retry", True)]
     failing.given["job_params"] = {"does": "work"}
     assert failing.attempt()[0]["id"] == "train-000001"
-    assert [each.resolved_by for each in told()] == [2]
+    assert [each.resolved_by for each in recorded()] == [2]
 
 
-def test_the_last_try_says_that_none_is_left(task, told):
+def test_the_last_try_says_that_none_is_left(task, recorded):
     failing = task("kill", retries=0)
     with pytest.raises(JobLost):
         failing.attempt()
-    assert [(each.rule, each.tried_again) for each in told()] == [("retry", False)]
+    assert [(each.rule, each.tried_again) for each in recorded()] == [("retry", False)]
 
 
 @pytest.mark.parametrize(
@@ -75,21 +75,21 @@ def test_the_specs_rule_holds(task, does, rules, error):
         task(does, retry_rules=rules).attempt()
 
 
-def test_out_of_memory_fails_unless_the_spec_gives_more(task, told):
+def test_out_of_memory_fails_unless_the_spec_gives_more(task, recorded):
     failing = task("take 400", memory_bytes=150 * MIB)
     with pytest.raises(AirflowFailException, match=r"out of memory: .* the limit is 150 MiB\. Raise resources\.memory"):
         failing.attempt()
     assert failing.store == {}
-    assert [(each.kind, each.rule) for each in told()] == [("out_of_memory", "fail")]
+    assert [(each.kind, each.rule) for each in recorded()] == [("out_of_memory", "fail")]
 
 
-def test_out_of_memory_is_tried_again_with_twice_the_memory(task, told, capsys):
+def test_out_of_memory_is_tried_again_with_twice_the_memory(task, recorded, capsys):
     failing = task("take 200", memory_bytes=150 * MIB, retry_rules={"out_of_memory": "more-memory"})
     with pytest.raises(JobLost, match="The next attempt, if one is left, gets 300Mi of memory"):
         failing.attempt()
     failing.attempt()
     assert "the job gets 300Mi of memory: an attempt before ran out of it" in capsys.readouterr().out
-    (record,) = told()
+    (record,) = recorded()
     assert (record.kind, record.rule, record.resolved_by) == ("out_of_memory", "more-memory", 2)
 
 
@@ -145,17 +145,17 @@ def test_without_a_limit_there_is_nothing_to_double(task):
         (FailureKind.FORBIDDEN, {"forbidden": "retry"}, JobLost, "retry"),
     ],
 )
-def test_a_refused_submit_is_tried_again_by_its_kind(task, told, home, monkeypatch, kind, rules, error, rule):
+def test_a_refused_submit_is_tried_again_by_its_kind(task, recorded, home, monkeypatch, kind, rules, error, rule):
     def refuse(request: Any) -> Any:
         raise SubmitFailed("the API said no", kind=kind)
 
     monkeypatch.setattr(backend_from_airflow("local", home=home), "submit", refuse)
     with pytest.raises(error, match="stage 'train' failed: the job could not be submitted: the API said no"):
         task("work", retry_rules=rules).attempt()
-    assert [(each.kind, each.rule, each.job) for each in told()] == [(kind.value, rule, None)]
+    assert [(each.kind, each.rule, each.job) for each in recorded()] == [(kind.value, rule, None)]
 
 
-def test_a_job_of_a_backend_that_does_not_answer_is_left_running_and_found_again(task, home, monkeypatch, told):
+def test_a_job_of_a_backend_that_does_not_answer_is_left_running_and_found_again(task, home, monkeypatch, recorded):
     failing = task("sleep")
     monkeypatch.setattr(job_operator, "PATIENCE_SECONDS", 0.5)
     with pytest.raises(TaskDeferred) as deferred:
@@ -173,7 +173,7 @@ def test_a_job_of_a_backend_that_does_not_answer_is_left_running_and_found_again
     assert again.value.trigger.handle == handle
     assert again.value.trigger.follower != follower
     backend.cancel(Handle.from_dict(handle))
-    assert [each.kind for each in told()] == ["unreachable"]
+    assert [each.kind for each in recorded()] == ["unreachable"]
 
 
 def test_a_lineage_that_is_away_hides_no_failure(task, home, monkeypatch, capsys):
@@ -183,12 +183,12 @@ def test_a_lineage_that_is_away_hides_no_failure(task, home, monkeypatch, capsys
     assert "the failure is not in the lineage" in capsys.readouterr().out
 
 
-def test_what_no_job_did_is_recorded_too(task, told, monkeypatch):
+def test_what_no_job_did_is_recorded_too(task, recorded, monkeypatch):
     failing = task("work")
     monkeypatch.setattr(TrainModelOperator, "collect", lambda self, context, **given: {}["no such key"])
     with pytest.raises(KeyError):
         failing.attempt()
-    (record,) = told()
+    (record,) = recorded()
     assert (record.kind, record.cause, record.rule) == (None, "KeyError: 'no such key'", "retry")
 
 

@@ -32,14 +32,14 @@ def task(tmp_path):
 
 
 @pytest.fixture
-def told(home):
+def recorded(home):
     """Return a function that gives what the lineage has of the run's failures."""
     return partial(failures_in, home)
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """Answer as Airflow does when it is asked for the task's state; without one the task is gone."""
+def airflow_answers(monkeypatch):
+    """Answer the question for the task's state as Airflow does; without one the task is gone."""
 
     def answer(*states: str | None) -> list[Any]:
         asks: list[Any] = []
@@ -92,32 +92,36 @@ def the_job(home):
         backend.cancel(handle)
 
 
-def test_a_worker_that_has_to_end_hands_its_job_to_the_triggerer(task, asked, signalled, the_job, monkeypatch):
+def test_a_worker_that_has_to_end_hands_its_job_to_the_triggerer(
+    task, airflow_answers, signalled, the_job, monkeypatch
+):
     monkeypatch.setattr(job_operator, "PATIENCE_SECONDS", 600.0)
-    asked("running")
+    airflow_answers("running")
     with pytest.raises(TaskDeferred):
         signalled(task("sleep"))
     assert the_job() == "runs"
 
 
 @pytest.mark.parametrize("states", [("failed",), ("success",), ("skipped",), ("removed",), ()])
-def test_the_job_of_a_task_that_is_over_is_stopped(task, asked, signalled, the_job, monkeypatch, states, told):
+def test_the_job_of_a_task_that_is_over_is_stopped(
+    task, airflow_answers, signalled, the_job, monkeypatch, states, recorded
+):
     monkeypatch.setattr(job_operator, "PATIENCE_SECONDS", 600.0)
-    asked(*states)
+    airflow_answers(*states)
     with pytest.raises(JobLost, match="the job was cancelled"):
         signalled(task("sleep"))
     assert the_job() == "is over"
-    # A mark is told as such, and not as a job that was cancelled by itself.
-    (record,) = told()
+    # A mark is recorded as such, and not as a job that was cancelled by itself.
+    (record,) = recorded()
     marked = bool(states) and states[0] != "removed"
     assert (record.rule == "marked", f"was marked {states[0]}" in record.cause if marked else False) == (marked, marked)
 
 
 @pytest.mark.parametrize("state", ["restarting", "queued", None, "nobody answers"])
 def test_the_job_of_a_task_that_starts_anew_or_cannot_be_asked_for_is_left(
-    task, asked, signalled, the_job, monkeypatch, capsys, state
+    task, airflow_answers, signalled, the_job, monkeypatch, capsys, state
 ):
-    asks, step = asked(state), Follower.step
+    asks, step = airflow_answers(state), Follower.step
 
     class Killed(BaseException):
         """What a worker does to a process that does not end."""
@@ -136,18 +140,20 @@ def test_the_job_of_a_task_that_starts_anew_or_cannot_be_asked_for_is_left(
 
 
 def test_a_task_that_takes_too_long_stops_its_job_while_airflow_says_it_runs(
-    task, asked, signalled, the_job, monkeypatch
+    task, airflow_answers, signalled, the_job, monkeypatch
 ):
     monkeypatch.setattr(job_operator, "PATIENCE_SECONDS", 600.0)
-    asked("running")
+    airflow_answers("running")
     with pytest.raises(AirflowTaskTimeout), timeout(600):
         signalled(task("sleep"), signal.SIGALRM)
     assert the_job() == "is over"
 
 
-def test_a_try_that_airflow_ends_leaves_the_job_to_the_one_that_follows_it_now(task, asked, home, the_job, monkeypatch):
+def test_a_try_that_airflow_ends_leaves_the_job_to_the_one_that_follows_it_now(
+    task, airflow_answers, home, the_job, monkeypatch
+):
     monkeypatch.setattr(job_operator, "PATIENCE_SECONDS", 600.0)
-    asked("failed")
+    airflow_answers("failed")
     one, claims = task("sleep"), [""]
     first, second = (TrainModelOperator(task_id="train", **one.given) for _ in range(2))
     threads = []
@@ -187,8 +193,8 @@ def on_host(monkeypatch, tmp_path):
     return move
 
 
-def test_on_hosts_with_homes_of_their_own_a_job_keeps_its_task_in_the_worker(task, on_host, asked):
-    asked("running")
+def test_on_hosts_with_homes_of_their_own_a_job_keeps_its_task_in_the_worker(task, on_host, airflow_answers):
+    airflow_answers("running")
     on_host("a")
     assert task("fine").attempt()
 
@@ -202,8 +208,8 @@ def test_with_a_home_for_all_hosts_the_triggerer_follows_the_job(task, on_host, 
     assert the_job() == "runs"
 
 
-def test_a_retry_on_another_host_says_why_it_begins_anew(task, on_host, asked, capsys):
-    asked("running")
+def test_a_retry_on_another_host_says_why_it_begins_anew(task, on_host, airflow_answers, capsys):
+    airflow_answers("running")
     one = task("kill", retries=2)
     on_host("a")
     with pytest.raises(JobLost):
@@ -219,8 +225,10 @@ def test_a_retry_on_another_host_says_why_it_begins_anew(task, on_host, asked, c
     assert capsys.readouterr().out.count("began this job") == 0
 
 
-def test_what_a_killed_task_left_on_a_host_is_stopped_by_its_next_job(task, on_host, asked, tmp_path, monkeypatch):
-    asked("running")
+def test_what_a_killed_task_left_on_a_host_is_stopped_by_its_next_job(
+    task, on_host, airflow_answers, tmp_path, monkeypatch
+):
+    airflow_answers("running")
     on_host("a")
 
     class Killed(BaseException):
@@ -248,9 +256,9 @@ def test_what_a_killed_task_left_on_a_host_is_stopped_by_its_next_job(task, on_h
     assert not backend.unfinished(run="tiny/now")
 
 
-def test_of_two_attempts_that_follow_one_job_the_later_one_has_it(task, asked, home, the_job, monkeypatch):
+def test_of_two_attempts_that_follow_one_job_the_later_one_has_it(task, airflow_answers, home, the_job, monkeypatch):
     monkeypatch.setattr(job_operator, "PATIENCE_SECONDS", 600.0)
-    asked("running")
+    airflow_answers("running")
     one, ended = task("sleep"), []
 
     def follow() -> None:

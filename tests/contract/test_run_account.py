@@ -16,6 +16,7 @@ from modelway.operators.package import PackageCodeOperator
 from modelway.operators.train import TrainModelOperator
 
 from tests.job_folders import store_code
+from tests.job_tasks import own_home
 
 #: fails until the file "mended" is beside the job's generations
 CODE = """
@@ -46,11 +47,7 @@ def context(task_id: str = "train.fine", *, attempt: int = 1, map_index: int = -
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MODELWAY_HOME", str(tmp_path / "home"))
-    for name in ("MODELWAY_LINEAGE_URL", "MODELWAY_ARTIFACT_ROOT"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AIRFLOW_CONN_MODELWAY_REGISTRY", "http://registry")
-    return tmp_path / "home"
+    return own_home(tmp_path, monkeypatch)
 
 
 def account(home: Path) -> RunAccount:

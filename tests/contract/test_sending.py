@@ -1,6 +1,5 @@
 """Blobs that are sent out of their files, where the registry, the kernel or the address is not the usual one."""
 
-import datetime
 import errno
 import os
 import socket
@@ -14,6 +13,8 @@ import httpx
 import pytest
 from modelway.oci.blobs import FilePart
 from modelway.oci.sending import BODY, PartsBody, PartsTransport
+
+from tests.certificates import write_certificate
 
 #: more than all buffers between two sockets of this machine have
 LARGE = 64 << 20
@@ -52,25 +53,7 @@ def start() -> Iterator[Start]:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate of localhost that nobody signed but itself, and its key, in one file."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    encoding = serialization.Encoding.PEM
-    private = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    path = tmp_path_factory.mktemp("certificate") / "localhost.pem"
-    path.write_bytes(private + made.public_bytes(encoding))
-    return path
+    return write_certificate(tmp_path_factory.mktemp("certificate"), host="localhost")
 
 
 @pytest.fixture

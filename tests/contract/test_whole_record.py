@@ -20,6 +20,7 @@ from modelway.ui.app import create_app
 from starlette.testclient import TestClient
 
 from tests.job_folders import store_code
+from tests.task_instance import Ti
 
 LONG = "n" * 500
 CODE = f"""
@@ -46,15 +47,6 @@ def export(job, checkpoint):
     torch.manual_seed(0)
     return torch.nn.Sequential(torch.nn.Linear(4, 100), torch.nn.ReLU(), torch.nn.Linear(100, 2)), torch.rand(2, 4)
 """
-
-
-class Ti(SimpleNamespace):
-    """Keeps what a task pushes, as XCom does."""
-
-    start_date = None
-
-    def xcom_push(self, *, key: str, value: Any) -> None:
-        self.pushed[key] = value
 
 
 def context(task: str) -> Any:

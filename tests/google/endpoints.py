@@ -3,17 +3,17 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from modelway.builders.base import BuildOptions, Layer, LayerFile, load_builder
+from modelway.builders.base import BuildOptions, load_builder
 
 from tests.google.cloud_run import CloudRun
 from tests.google.counted import Monitoring
 from tests.google.fake import GoogleFake
 from tests.google.vertex_endpoints import VertexEndpoints
 from tests.system.registry import Registry
+from tests.tiny_endpoint import model_layer
 from tests.tiny_model import write_model
 
 PROJECT, REGION = "p1", "europe-west1"
@@ -21,18 +21,8 @@ PROJECT, REGION = "p1", "europe-west1"
 
 def push_model(model: Path, repository: str, *, login: tuple[str, str] | tuple[None, None] = (None, None)) -> str:
     """Push an image of a model's folder and return its reference by digest."""
-    files = tuple(
-        LayerFile(
-            path_in_image=f"/models/{file.relative_to(model)}",
-            source=file,
-            size=file.stat().st_size,
-            digest=f"sha256:{sha256(file.read_bytes()).hexdigest()}",
-        )
-        for file in sorted(model.glob("**/*"))
-        if file.is_file()
-    )
     options = BuildOptions(name="tiny", repository=repository, username=login[0], password=login[1])
-    return load_builder("oci").build(layers=(Layer(files=files),), base="scratch", options=options).reference
+    return load_builder("oci").build(layers=(model_layer(model),), base="scratch", options=options).reference
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """How images reach a real registry (Debian's `docker-registry`): what is sent, with which login, over which way."""
 
 import base64
-import datetime
 import json
 import os
 import socket
@@ -27,6 +26,7 @@ from modelway.oci.registry import RegistryClient
 from modelway.oci.signatures import ENVELOPE, STATEMENT, opened
 from registry import Registry, basic_auth, needs_registry
 
+from tests.certificates import write_certificate
 from tests.image_samples import image_layers
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -236,36 +236,15 @@ def named_host(monkeypatch):
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    """A certificate of registry.test that nobody signed but itself, and its key."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    folder = tmp_path_factory.mktemp("certificate")
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, "registry.test")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("registry.test")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "registry.crt").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    (folder / "registry.key").write_bytes(private)
-    return folder
+    """A certificate of registry.test that nobody signed but itself, and its key, in one file."""
+    return write_certificate(tmp_path_factory.mktemp("certificate"), host="registry.test")
 
 
 @pytest.fixture
 def over_tls(shared, certificate):
     """A door with TLS before the registry; its port."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate / "registry.crt", certificate / "registry.key")
+    context.load_cert_chain(certificate)
     running = FaultyRegistry(shared.port, tls=context)
     yield running.host.rpartition(":")[2]
     running.stop()
@@ -279,7 +258,7 @@ def test_tls_is_spoken_and_an_unknown_certificate_refused(
         build(tmp_path, host, repository)
     folder = tmp_path / "certs.d" / host
     folder.mkdir(parents=True)
-    (folder / "ca.crt").write_bytes((certificate / "registry.crt").read_bytes())
+    (folder / "ca.crt").write_bytes(certificate.read_bytes())
     monkeypatch.setattr(trust, "FOLDERS", (tmp_path / "certs.d",))
     image = build(tmp_path, host, repository)
     check_contents(unpack_image(reference=image.reference, into=tmp_path / "u"), WEIGHTS)
@@ -291,7 +270,7 @@ def test_tls_is_spoken_and_an_unknown_certificate_refused(
 def test_certificates_of_the_environment_are_trusted(
     named_host, over_tls, certificate, repository, tmp_path, monkeypatch
 ):
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate / "registry.crt"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     assert build(tmp_path, f"{named_host}:{over_tls}", repository).digest
 
 
