@@ -1,7 +1,6 @@
 """What the pages write: acts on a running rollout, and a version's description and tags; and who is refused."""
 
 import re
-import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -29,26 +28,21 @@ MIA, EVE = "mia:digits", "eve:digits"
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("lineage") / "lineage.db"
-    store = open_lineage(f"sqlite:///{path}")
+def module_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The lineage that each test gets a copy of."""
+    filled = f"sqlite:///{tmp_path_factory.mktemp('lineage') / 'lineage.db'}"
+    store = open_lineage(filled)
     for number in (1, 2):
         store.register(make_record(f"run-{number}", description="as trained"))
     store.register(make_record("r", model="secret"))
     store.record_weights(endpoint="digits", model="digits", weights={1: 90, 2: 10})
     store.save_rollout(RUNNING)
-    return path
+    return filled
 
 
 @pytest.fixture
-def url(filled: Path, tmp_path: Path) -> str:
-    shutil.copyfile(filled, tmp_path / "lineage.db")
-    return f"sqlite:///{tmp_path}/lineage.db"
-
-
-@pytest.fixture(scope="module")
-def pages() -> MountedPages:
-    return MountedPages()
+def url(copied_url: str) -> str:
+    return copied_url
 
 
 @pytest.fixture
