@@ -13,13 +13,13 @@ from modelway.lineage.store import open_lineage
 from modelway.ui.app import create_app
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
-from served_pages import served
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
 from tests.lineage_samples import make_record
+from tests.served_pages import served
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 HOSTILE = "<img src=x onerror=document.title='broken'>"

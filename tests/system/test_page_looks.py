@@ -18,7 +18,6 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
-from served_pages import served
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -26,6 +25,7 @@ from starlette.routing import Mount, Route
 
 from tests.lineage_samples import digest
 from tests.page_samples import DAGS, HOSTILE, LONG, SLASHES, fill
+from tests.served_pages import served
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
