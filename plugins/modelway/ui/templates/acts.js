@@ -50,5 +50,5 @@ window.modelway = (() => {
       button.disabled = false;
     });
   };
-  return { acting, call, sentence };
+  return { acting, call };
 })();

@@ -108,15 +108,15 @@
   };
 
   const expand = async (id, direction) => {
-    const key = `${direction} ${id}`, before = loaded.get(key)?.count ?? 0;
+    const key = `${direction} ${id}`, before = loaded.get(key)?.count ?? 0, most = before ? 500 : 50;
     say("Loading …");
     try {
-      const query = new URLSearchParams({ node: id, direction, skip: before, most: before ? 500 : 50 });
+      const query = new URLSearchParams({ node: id, direction, skip: before, most });
       const answer = await call(`${api}/lineage?${query}`);
       const was = graph.nodes.size;
       // Its root is here already, in the column where it was found.
       add(graph, { ...answer, roots: [id] });
-      loaded.set(key, { count: before + (before ? 500 : 50), whole: answer.is_whole });
+      loaded.set(key, { count: before + most, whole: answer.is_whole });
       say(`${graph.nodes.size - was} more, ${graph.nodes.size} in all${answer.is_whole ? "" : "; there are further ones"}.`);
     } catch (error) {
       say(`Not loaded: ${error.message}`);
