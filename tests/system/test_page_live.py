@@ -153,7 +153,7 @@ def test_a_run_is_seen_while_it_trains_and_when_it_is_over(browser, url, airflow
         (403, "Airflow does not let you see the tasks of this run."),
         (404, "Airflow has no such run any more."),
         # Of how many seconds depends on when it is read.
-        (500, "Airflow does not answer: it is asked again in "),
+        (500, "Airflow does not answer: trying again in "),
     ],
 )
 def test_what_airflow_refuses_is_said(browser, url, airflow, status, sentence):

@@ -127,7 +127,7 @@
         return;
       }
       failures += 1;
-      status.textContent = `Airflow does not answer: it is asked again in ${pause(failures)} seconds.`;
+      status.textContent = `Airflow does not answer: trying again in ${pause(failures)} seconds.`;
       status.className = "warn";
     }
     setTimeout(next, 1000 * pause(failures));
