@@ -1,6 +1,6 @@
 "use strict";
 // The lineage as a graph: columns of things, what a version came out of at the left, what came out of it at the right.
-// Neighbours are loaded when somebody asks for them, and only what is in view is in the page, so 10,000 things are no more
+// Neighbours are loaded on request, and only what is in view is in the page, so 10,000 things are no more
 // than 100. Everything is a link or a button; arrow keys lead from thing to thing, + and - zoom.
 (() => {
   const COLUMN = 250, ROW = 42, WIDTH = 206, HEIGHT = 32, MARGIN = 200, MOST_DRAWN = 400;

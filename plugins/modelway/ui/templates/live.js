@@ -1,5 +1,5 @@
 "use strict";
-// Shows what the tasks of a run do now, by Airflow's own API and with the rights of who looks at the page.
+// Shows what the tasks of a run do now, by Airflow's own API and with the rights of the page's reader.
 (() => {
   const { added, curve, inOrder, isBusy, nothing, pause, rowsOf, seconds } = window.modelwayProgress;
   //: requests for a log in one round, and rows that are shown
@@ -132,7 +132,7 @@
     }
     setTimeout(next, 1000 * pause(failures));
   };
-  // Nobody looks at a hidden page.
+  // A hidden page has no reader.
   const next = () => document.hidden ? document.addEventListener("visibilitychange", next, { once: true }) : round();
   section.hidden = false;
   next();
