@@ -8,7 +8,12 @@ import pytest
 # While tests are collected they import Airflow and more: hundreds of thousands of objects that stay.
 gc.set_threshold(50_000, 20, 50)
 
-pytest_plugins = ["tests.contract.lineage_databases", "tests.lineage_template", "tests.suite.durations"]
+pytest_plugins = [
+    "tests.contract.lineage_databases",
+    "tests.lineage_template",
+    "tests.page_fixtures",
+    "tests.suite.durations",
+]
 
 
 def pytest_collection_finish() -> None:

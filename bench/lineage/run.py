@@ -39,6 +39,7 @@ from fill import FILES, fill_ours, fill_theirs  # noqa: E402
 from floor import Floor  # noqa: E402
 from modelway.lineage.store import open_lineage  # noqa: E402
 from ours import Ours  # noqa: E402
+from turns import percentile, rotated  # noqa: E402
 from workload import digest, filled_digest, make_run  # noqa: E402
 
 from tests.postgres_server import PostgresServer, postgres_server  # noqa: E402
@@ -184,12 +185,6 @@ def timed(work: Callable[[Any], Any], given: Any) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu, "answer": answer}
 
 
-def rotated(contestants: Sequence[Any], place: int) -> list[Any]:
-    """Return them beginning with another one each time."""
-    start = place % len(contestants)
-    return [*contestants[start:], *contestants[:start]]
-
-
 def read(readers: Sequence[Any], numbers: dict[str, list[int]], *, rounds: int, runs: int) -> Samples:
     """Ask the readers in turn about the full runs that they registered."""
     samples: Samples = {name: defaultdict(list) for name in READS}
@@ -247,11 +242,6 @@ def growth(few: Ours, many: Ours, args: argparse.Namespace) -> dict[str, Any]:
         found[name] |= {f"{side}_p50_ms": round(statistics.median(sides_of[side]) * 1000, 3) for side in sides_of}
         print(f"{name:<14}{low:>14.2f}{high:>14.2f}   {high / low:.2f}")
     return found
-
-
-def percentile(values: Sequence[float]) -> float:
-    """Return the 95th."""
-    return statistics.quantiles(values, n=20)[-1]
 
 
 def table(samples: Samples) -> dict[str, Any]:

@@ -18,31 +18,33 @@ LISTED = 50
 
 @contextmanager
 def mlflow_lists(
-    server: PostgresServer, client: httpx.Client, *, python: Path, versions: int, models: int
+    server: PostgresServer, client: httpx.Client, *, mlflow: Path, versions: int, models: int
 ) -> Iterator[dict[str, tuple[str, Callable[[], Any]]]]:
     """Yield MLflow's lists by name, each with the list of ours that has the same records.
 
     Its versions have no metrics: those are of its runs, which ``runs/search`` lists with parameters and metrics.
     """
-    given = argparse.Namespace(mlflow=python.parents[1], versions=versions, steps=1)
+    given = argparse.Namespace(mlflow=mlflow, versions=versions, steps=1)
     with _lineage_bench().mlflow(server, given) as served:
         fill_their_models(served.database, models=models)
         api = f"{served.url}/api/2.0/mlflow"
-        experiment = _found(client.get(f"{api}/experiments/get-by-name", params={"experiment_name": MODEL}))
+        named = {"experiment_name": MODEL}
+        experiment = client.get(f"{api}/experiments/get-by-name", params=named).raise_for_status().json()
         of_runs = {"experiment_ids": [experiment["experiment"]["experiment_id"]], "max_results": LISTED}
         of_versions: dict[str, str | int] = {"filter": f"name='{MODEL}'", "max_results": LISTED}
         of_versions["order_by"] = "version_number DESC"
 
         def listed_versions() -> Any:
-            found = _found(client.get(f"{api}/model-versions/search", params=of_versions))["model_versions"]
-            return _checked(found, min(LISTED, versions))
+            found = client.get(f"{api}/model-versions/search", params=of_versions).raise_for_status().json()
+            return _checked(found["model_versions"], min(LISTED, versions))
 
         def listed_runs() -> Any:
-            found = _found(client.post(f"{api}/runs/search", json=of_runs))["runs"]
-            return _checked(found, min(LISTED, versions))
+            found = client.post(f"{api}/runs/search", json=of_runs).raise_for_status().json()
+            return _checked(found["runs"], min(LISTED, versions))
 
         def listed_models() -> Any:
-            found = _found(client.get(f"{api}/registered-models/search", params={"max_results": 1000}))
+            every = {"max_results": 1000}
+            found = client.get(f"{api}/registered-models/search", params=every).raise_for_status().json()
             return _checked(found["registered_models"], min(1000, models + 1))
 
         yield {
@@ -63,11 +65,6 @@ def _lineage_bench() -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def _found(response: httpx.Response) -> Any:
-    response.raise_for_status()
-    return response.json()
 
 
 def _checked(found: list[Any], count: int) -> int:

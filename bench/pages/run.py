@@ -20,7 +20,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ sys.path.append(str(HERE.parent / "lineage"))
 from mlflow_lists import mlflow_lists  # noqa: E402
 from modelway.lineage.store import open_lineage  # noqa: E402
 from plain_sql import PlainSql  # noqa: E402
+from turns import percentile, rotated  # noqa: E402
 from workload import MODEL  # noqa: E402
 
 from tests.postgres_server import PostgresServer, postgres_server  # noqa: E402
@@ -63,8 +64,7 @@ def main() -> int:
         client = stack.enter_context(httpx.Client(timeout=120, trust_env=False, headers=UNCOMPRESSED))
         work = ours(client, base, PlainSql(url))
         if not args.without_mlflow:
-            python = args.mlflow / "bin" / "python"
-            lists = mlflow_lists(server, client, python=python, versions=args.versions, models=args.models)
+            lists = mlflow_lists(server, client, mlflow=args.mlflow, versions=args.versions, models=args.models)
             for name, (beside, each) in stack.enter_context(lists).items():
                 work[name] = {"mlflow": each, "modelway": work[beside]["modelway"]}
         results["p95_ms"], results["p50_ms"] = measured(work, rounds=args.rounds)
@@ -115,11 +115,11 @@ def ours(client: httpx.Client, base: str, sql: PlainSql) -> dict[str, dict[str, 
     """Return the lists of the API and of plain SQL; both answer the same, or this ends."""
 
     def versions() -> int:
-        found = answer_of(client.get(f"{base}/api/models/{MODEL}"))["versions"]
+        found = client.get(f"{base}/api/models/{MODEL}").raise_for_status().json()["versions"]
         return int(found[0]["number"])
 
     def models() -> int:
-        return len(answer_of(client.get(f"{base}/api/models"))["models"])
+        return len(client.get(f"{base}/api/models").raise_for_status().json()["models"])
 
     work: dict[str, dict[str, Work]] = {
         "versions": {"modelway": versions, "sql": lambda: sql.versions(MODEL)},
@@ -132,26 +132,20 @@ def ours(client: httpx.Client, base: str, sql: PlainSql) -> dict[str, dict[str, 
     return work
 
 
-def answer_of(response: httpx.Response) -> Any:
-    """Return the JSON of a response that is no error."""
-    response.raise_for_status()
-    return response.json()
-
-
 def measured(work: Mapping[str, Mapping[str, Work]], *, rounds: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the 95th percentile and the median of each list and contestant, in milliseconds, who take turns."""
     samples: dict[str, dict[str, list[float]]] = {name: {who: [] for who in each} for name, each in work.items()}
     for place in range(rounds + 3):
         for name, contestants in work.items():
             for who, each in rotated(list(contestants.items()), place):
-                took = timed(each)
-                # The first of each open connections and compile what is kept.
+                milliseconds = timed(each)
+                # The first of each open connections and compile what is cached.
                 if place >= 3:
-                    samples[name][who].append(took)
-    high = {name: {who: percentile(taken) for who, taken in each.items()} for name, each in samples.items()}
-    middle = {
-        name: {who: round(statistics.median(taken), 2) for who, taken in each.items()} for name, each in samples.items()
-    }
+                    samples[name][who].append(milliseconds)
+    high, middle = (
+        {name: {who: round(of(times), 2) for who, times in each.items()} for name, each in samples.items()}
+        for of in (percentile, statistics.median)
+    )
     return high, middle
 
 
@@ -162,24 +156,13 @@ def timed(work: Work) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-def percentile(values: Sequence[float]) -> float:
-    """Return the 95th."""
-    return round(statistics.quantiles(values, n=20)[-1], 2)
-
-
-def rotated(contestants: Sequence[Any], place: int) -> list[Any]:
-    """Return them beginning with another one each time."""
-    start = place % len(contestants)
-    return [*contestants[start:], *contestants[:start]]
-
-
 def views(client: httpx.Client, base: str, *, rounds: int) -> dict[str, Any]:
     """Return the median time of the server for each page, and the bytes that it sends."""
     found: dict[str, Any] = {}
     for name, path in paths().items():
-        taken = [timed(lambda url=f"{base}{path}": page_of(client, url)) for _ in range(max(3, rounds // 4))]  # type: ignore[misc]
+        times = [timed(lambda url=f"{base}{path}": page_of(client, url)) for _ in range(max(3, rounds // 4))]  # type: ignore[misc]
         sent = page_of(client, f"{base}{path}")
-        found[name] = {"p50": round(statistics.median(taken), 1), "bytes": int(sent.num_bytes_downloaded)}
+        found[name] = {"p50": round(statistics.median(times), 1), "bytes": int(sent.num_bytes_downloaded)}
     return found
 
 
@@ -212,11 +195,11 @@ def painted(base: str, *, loads: int) -> dict[str, float]:
         browser.execute_cdp_cmd("Network.enable", {})
         browser.execute_cdp_cmd("Network.setCacheDisabled", {"cacheDisabled": True})
         for name, path in paths().items():
-            taken = []
+            times = []
             for _ in range(loads):
                 browser.get(f"{base}{path}")
-                taken.append(WebDriverWait(browser, 60).until(lambda driver: driver.execute_script(paint)))
-            found[name] = round(statistics.median(taken), 1)
+                times.append(WebDriverWait(browser, 60).until(lambda driver: driver.execute_script(paint)))
+            found[name] = round(statistics.median(times), 1)
     return found
 
 

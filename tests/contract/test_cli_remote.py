@@ -1,7 +1,5 @@
 """Commands on a machine without the database: what they print is what they print beside it."""
 
-import socket
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -9,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import pytest
-import uvicorn
 from fastapi import Header, HTTPException
 from modelway.cli import main
 from modelway.lineage.records.version import FailureRecord
@@ -19,6 +16,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from tests.lineage_samples import make_record
+from tests.served_pages import served
 
 TOKEN = "a token of this test"
 
@@ -50,14 +48,8 @@ def lineage(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def server(lineage: str) -> Iterator[str]:
     app = Starlette(routes=[Mount("/modelway", create_app(store_url=lambda: lineage, readable_dags=readable))])
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        serving = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-        thread = threading.Thread(target=serving.run, kwargs={"sockets": [listening]}, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        serving.should_exit = True
-        thread.join(20)
+    with served(app) as url:
+        yield url
 
 
 @pytest.fixture(autouse=True)

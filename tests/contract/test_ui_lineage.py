@@ -40,11 +40,6 @@ def url(_filled: None, copied_url: str) -> str:
     return copied_url
 
 
-@pytest.fixture(scope="module")
-def pages() -> MountedPages:
-    return MountedPages()
-
-
 @pytest.fixture
 def client(pages: MountedPages, url: str) -> TestClient:
     return pages.client(url, headers=HTML)

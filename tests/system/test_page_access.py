@@ -257,7 +257,7 @@ def _begin_run_of_rollout(airflow: str) -> None:
 
 
 def test_a_rollout_that_runs_is_held_moved_and_promoted_by_who_may_edit_its_dag(airflow: str) -> None:
-    """A worker or the triggerer does it at its next look: see tests/contract/test_rollout_judged.py."""
+    """A worker or the triggerer does it at its next inspection: see tests/contract/test_rollout_judged.py."""
     _begin_run_of_rollout(airflow)
     place = f"{airflow}/modelway/endpoints/letters"
     with open_browser() as browser:

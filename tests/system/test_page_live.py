@@ -13,13 +13,13 @@ from modelway.lineage.store import open_lineage
 from modelway.ui.app import create_app
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
-from served_pages import served
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
 from tests.lineage_samples import make_record
+from tests.served_pages import served
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 HOSTILE = "<img src=x onerror=document.title='broken'>"
@@ -153,7 +153,7 @@ def test_a_run_is_seen_while_it_trains_and_when_it_is_over(browser, url, airflow
         (403, "Airflow does not let you see the tasks of this run."),
         (404, "Airflow has no such run any more."),
         # Of how many seconds depends on when it is read.
-        (500, "Airflow does not answer: it is asked again in "),
+        (500, "Airflow does not answer: trying again in "),
     ],
 )
 def test_what_airflow_refuses_is_said(browser, url, airflow, status, sentence):

@@ -18,7 +18,6 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
-from served_pages import served
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -26,6 +25,7 @@ from starlette.routing import Mount, Route
 
 from tests.lineage_samples import digest
 from tests.page_samples import DAGS, HOSTILE, LONG, SLASHES, fill
+from tests.served_pages import served
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
@@ -109,7 +109,7 @@ def no_runs(request: Request) -> JSONResponse:
     return JSONResponse({"state": "success", "dag_runs": [], "task_instances": []})
 
 
-#: what the scripts of the pages ask Airflow for
+#: what the scripts of the pages request of Airflow
 NO_RUNS = Route("/api/v2/dags/{path:path}", no_runs)
 
 
@@ -352,7 +352,7 @@ def test_a_person_with_a_keyboard_alone_finds_a_version_and_its_lineage(browser,
     assert active(browser).text == "version digits v6"
     active(browser).send_keys("-")
     assert "80 %" in browser.find_element(By.CSS_SELECTOR, "#graph [role=status]").text
-    # What is next to a thing is loaded when somebody asks for it.
+    # What is next to a thing is loaded on request.
     count = len(browser.find_elements(By.CSS_SELECTOR, ".graph-node"))
     button = browser.find_element(By.CSS_SELECTOR, "#graph .graph-node button[aria-label^='Show what it came out of']")
     browser.execute_script("arguments[0].focus()", button)

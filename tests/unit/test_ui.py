@@ -25,11 +25,6 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/lineage.db"
 
 
-@pytest.fixture(scope="module")
-def pages() -> MountedPages:
-    return MountedPages()
-
-
 @pytest.fixture
 def client(pages: MountedPages, url: str) -> TestClient:
     return pages.client(url, headers=HTML)

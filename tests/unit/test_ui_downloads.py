@@ -26,11 +26,6 @@ PLACE = "/modelway/api/models/digits/versions/1"
 
 
 @pytest.fixture(scope="module")
-def pages() -> MountedPages:
-    return MountedPages()
-
-
-@pytest.fixture(scope="module")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
     folder = tmp_path_factory.mktemp("files")
     (folder / "model").mkdir()

@@ -73,6 +73,20 @@ def test_what_an_older_monitor_recorded_is_no_error(numbers: dict[str, object]) 
     assert "Rows of each check" in found.rows()
 
 
+def test_a_version_without_rows_to_compare_with_has_its_page(tmp_path: Path) -> None:
+    """Its rules are undecided, and record no numbers of their own."""
+    url = f"sqlite:///{tmp_path}/lineage.db"
+    store = open_lineage(url)
+    store.register(make_record("r"))
+    numbers = {rule: {"over": False, "undecided": True} for rule in ("drift", "quality")}
+    counted = MonitorSlice(endpoint="e", version=1, begin=NOW, end=NOW, rows=3, tallies={}, numbers=numbers)
+    before = MonitorState(endpoint="e", model="digits")
+    store.monitoring.save_check(Check(before=before, at=NOW, counted=counted, request=None), state=lambda key: {})
+    client = MountedPages().client(url, headers={"accept": "text/html", "reader": "digits"})
+    text = client.get("/modelway/models/digits/drift").text
+    assert text.count('<span class="tag">undecided</span>') == 2
+
+
 def watch(store: Lineage, *, versions: int) -> None:
     """Let the monitor have checked each of some versions, and requested to retrain for it."""
     for number in range(1, versions + 1):

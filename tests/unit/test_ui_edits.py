@@ -1,7 +1,6 @@
 """What the pages write: acts on a running rollout, and a version's description and tags; and who is refused."""
 
 import re
-import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -29,26 +28,21 @@ MIA, EVE = "mia:digits", "eve:digits"
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("lineage") / "lineage.db"
-    store = open_lineage(f"sqlite:///{path}")
+def module_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The lineage that each test gets a copy of."""
+    filled = f"sqlite:///{tmp_path_factory.mktemp('lineage') / 'lineage.db'}"
+    store = open_lineage(filled)
     for number in (1, 2):
         store.register(make_record(f"run-{number}", description="as trained"))
     store.register(make_record("r", model="secret"))
     store.record_weights(endpoint="digits", model="digits", weights={1: 90, 2: 10})
     store.save_rollout(RUNNING)
-    return path
+    return filled
 
 
 @pytest.fixture
-def url(filled: Path, tmp_path: Path) -> str:
-    shutil.copyfile(filled, tmp_path / "lineage.db")
-    return f"sqlite:///{tmp_path}/lineage.db"
-
-
-@pytest.fixture(scope="module")
-def pages() -> MountedPages:
-    return MountedPages()
+def url(copied_url: str) -> str:
+    return copied_url
 
 
 @pytest.fixture
@@ -93,12 +87,11 @@ def test_a_rollout_is_held_continued_and_promoted_and_the_page_offers_what_fits(
     assert "rollout-promote by mia: a talk" in history
 
 
-def test_the_second_of_two_people_is_told(client: TestClient) -> None:
+def test_the_second_of_two_people_is_refused_with_the_name_of_the_first(client: TestClient) -> None:
     assert steer(client, "hold").status_code == 200
-    for act in ("hold", "continue"):
-        answer = steer(client, act, writer=EVE)
-        if act == "hold":
-            assert (answer.status_code, "mia holds it already: a talk" in answer.json()["detail"]) == (409, True)
+    answer = steer(client, "hold", writer=EVE)
+    assert (answer.status_code, "mia holds it already: a talk" in answer.json()["detail"]) == (409, True)
+    steer(client, "continue", writer=EVE)
     assert steer(client, "weight", weight=30).status_code == 200
     answer = steer(client, "promote", writer=EVE)
     assert (answer.status_code, "mia ended this step a moment ago" in answer.json()["detail"]) == (409, True)
@@ -197,7 +190,7 @@ def test_description_and_tags_are_edited_and_what_they_were_stays_in_the_history
     assert edits == ["", "the <best> so far"]
 
 
-def test_whoever_saves_over_what_they_have_not_seen_is_told(client: TestClient, url: str) -> None:
+def test_whoever_saves_over_what_they_have_not_seen_is_refused(client: TestClient, url: str) -> None:
     assert describe(client).status_code == 200
     answer = describe(client, EVE, description="mine")
     assert (answer.status_code, "mia has changed description and tags" in answer.json()["detail"]) == (409, True)
@@ -276,7 +269,7 @@ def test_a_lineage_of_another_schema_is_said_in_one_sentence(client: TestClient,
     assert steer(client, "hold").status_code == 503
 
 
-def test_a_version_that_vanished_while_it_was_looked_at_is_not_found(client: TestClient, url: str) -> None:
+def test_a_version_that_vanished_while_its_page_was_open_is_not_found(client: TestClient, url: str) -> None:
     seen = endpoint_page(client)
     assert "digits v2" in seen or "digits <strong>v2" in seen
     for path in ("/modelway/models/digits/versions/3", "/modelway/models/digits/compare?a=1&b=3"):

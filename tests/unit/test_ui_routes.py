@@ -75,11 +75,6 @@ DOWNLOADS = ("/archive", "/file")
 
 
 @pytest.fixture(scope="module")
-def pages() -> MountedPages:
-    return MountedPages()
-
-
-@pytest.fixture(scope="module")
 def client(pages: MountedPages, tmp_path_factory: pytest.TempPathFactory) -> TestClient:
     """Nobody yet, before a lineage with the models digits and secret."""
     url = f"sqlite:///{tmp_path_factory.mktemp('lineage') / 'lineage.db'}"

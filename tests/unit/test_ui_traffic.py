@@ -2,11 +2,9 @@
 
 import json
 import re
-import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html import unescape
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,9 +25,10 @@ RUNNING = RolloutRecord(
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("lineage") / "lineage.db"
-    store = open_lineage(f"sqlite:///{path}")
+def module_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The lineage that each test gets a copy of."""
+    filled = f"sqlite:///{tmp_path_factory.mktemp('lineage') / 'lineage.db'}"
+    store = open_lineage(filled)
     for number in range(1, 4):
         store.register(make_record(f"run-{number}", metrics={"loss": 0.1 * number}))
     store.register(make_record("r", model="letters"))
@@ -40,18 +39,12 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         store.record_weights(endpoint="digits", model="digits", weights={version: 100}, actor="mia")
     store.record_endpoint(endpoint="digits", model="digits", url="http://127.0.0.1:9000")
     store.record_weights(endpoint="secret", model="secret", weights={1: 100})
-    return path
+    return filled
 
 
 @pytest.fixture
-def url(filled: Path, tmp_path: Path) -> str:
-    shutil.copyfile(filled, tmp_path / "lineage.db")
-    return f"sqlite:///{tmp_path}/lineage.db"
-
-
-@pytest.fixture(scope="module")
-def pages() -> MountedPages:
-    return MountedPages()
+def url(copied_url: str) -> str:
+    return copied_url
 
 
 @pytest.fixture

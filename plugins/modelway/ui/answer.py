@@ -31,7 +31,7 @@ def listed_models(models: Sequence[ModelSummary]) -> Response:
 
 
 def listed_versions(model: str, versions: Sequence[VersionSummary], **more: Any) -> Response:
-    """Return a list of versions as ``JsonAnswer`` writes it, faster: what may not be finite alone is looked at."""
+    """Return a list of versions as ``JsonAnswer`` writes it, faster: only what may not be finite is inspected."""
     rows = [
         vars(each) | {"metrics": _finite(each.metrics), "verification": plain(each.verification)} for each in versions
     ]

@@ -62,6 +62,11 @@ def page(
     return answer
 
 
+def model_path(request: Request, model: str) -> str:
+    """Return the path of a model's page."""
+    return f"{request.scope['root_path']}/models/{quote(model, safe='')}"
+
+
 def metric_names(records: Sequence[VersionSummary | EvaluationRecord | CandidateRecord], *, most: int = 6) -> list[str]:
     """Return the metrics that have a column: those of the most records first."""
     counts = Counter(name for record in records for name in record.metrics)
@@ -198,7 +203,7 @@ def _make_environment() -> Environment:
         metric_by_version=metric_by_version,
         weights_over_time=weights_over_time,
         overlaid=lambda several, name: overlaid_curves(name, several),
-        parallel=lambda lines, axes, title: parallel_coordinates(lines, axes, title=title),
+        parallel=parallel_coordinates,
         plain=plain,
         commit_page=commit_page,
     )

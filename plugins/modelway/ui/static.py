@@ -1,4 +1,4 @@
-"""The style sheet and the scripts of the pages: under a name with their content's hash, so that browsers keep them."""
+"""The style sheet and the scripts of the pages: under a name with their content's hash, so that browsers cache them."""
 
 import gzip
 import hashlib

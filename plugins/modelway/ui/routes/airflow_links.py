@@ -7,7 +7,7 @@ from urllib.parse import quote
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 
-from modelway.ui.page import page
+from modelway.ui.page import model_path, page
 from modelway.ui.readable import ReadableLineage
 
 
@@ -22,7 +22,7 @@ def add_airflow_links(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> 
     def of_dag(request: Request, readable: Lineage, dag: str) -> Response:
         models = [model.name for model in readable.models if dag in model.dags]
         if len(models) == 1:
-            return RedirectResponse(f"{request.scope['root_path']}/models/{quote(models[0], safe='')}")
+            return RedirectResponse(model_path(request, models[0]))
         if models:
             return RedirectResponse(f"{request.scope['root_path']}/models?q={quote(dag)}")
         return page(request, "run.html", dag=dag, run=None, accounts=())

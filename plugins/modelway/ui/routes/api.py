@@ -99,7 +99,7 @@ def _add_models(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
     def versions(readable: Lineage, model: str, before: Before = None) -> Response:
         """50 versions of a model, newest first: the newest, or those before a number.
 
-        ``before`` of the answer is the number to ask with for those after them; null: there are no more.
+        ``before`` of the answer is the number to send for those after them; null: there are no more.
         """
         found = readable.versions(model, before=before)
         further = found[-1].number if len(found) == LISTED else None

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable
 from typing import Annotated
-from urllib.parse import quote
 
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from modelway.lineage.graph.roots import check_digest
-from modelway.ui.page import page
+from modelway.ui.page import model_path, page
 from modelway.ui.readable import ReadableLineage
 from modelway.ui.routes.given import Before, parsed, time_of
 from modelway.ui.side_by_side import columns, version_lines
@@ -64,7 +63,7 @@ def add_comparisons(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> No
         if not 2 <= len(numbers) <= COMPARED:
             raise HTTPException(400, f"Choose 2 to {COMPARED} versions to see side by side; {len(numbers)} were named.")
         details = [readable.version(model, str(number)) for number in numbers]
-        at = f"{request.scope['root_path']}/models/{quote(model, safe='')}"
+        at = model_path(request, model)
         lines, axes = version_lines([(each.summary, each.params) for each in details], at=at)
         shown, found = readable.model(model), columns(details)
         return page(request, "side_by_side.html", model=shown, found=found, details=details, lines=lines, axes=axes)
@@ -74,6 +73,7 @@ def add_comparisons(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> No
         """The newest versions, or those before a number, as lines across what differs."""
         found = readable.versions(model, listed=DRAWN, before=before)
         params = readable.params(model, [each.number for each in found])
-        at = f"{request.scope['root_path']}/models/{quote(model, safe='')}"
-        lines, axes = version_lines([(each, params.get(each.number, {})) for each in found], at=at)
+        lines, axes = version_lines(
+            [(each, params.get(each.number, {})) for each in found], at=model_path(request, model)
+        )
         return page(request, "parallel.html", model=readable.model(model), found=found, lines=lines, axes=axes)

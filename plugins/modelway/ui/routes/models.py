@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from typing import Annotated
-from urllib.parse import quote
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
@@ -10,7 +9,7 @@ from fastapi.responses import RedirectResponse, Response
 from modelway.lineage.graph.traversal import MOST_STEPS
 from modelway.ui.drift import of_version
 from modelway.ui.listing import matching, part_after, sorted_models
-from modelway.ui.page import page
+from modelway.ui.page import model_path, page
 from modelway.ui.readable import LISTED, ReadableLineage
 from modelway.ui.routes.given import Before, time_of
 
@@ -50,8 +49,7 @@ def add_model_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> No
     @app.get("/models/{model:path}/was")
     def was(request: Request, readable: Lineage, model: str, wanted: str = "latest", at: str = "") -> Response:
         number = readable.number_at(model, wanted, time_of(at))
-        place = f"{request.scope['root_path']}/models/{quote(model, safe='')}/versions/{number}"
-        return RedirectResponse(place, status_code=303)
+        return RedirectResponse(f"{model_path(request, model)}/versions/{number}", status_code=303)
 
     @app.get("/models/{model:path}/versions/{version}/lineage")
     def graph(request: Request, readable: Lineage, model: str, version: str) -> Response:

@@ -1,5 +1,5 @@
 "use strict";
-// Forms that act, with the session and the rights of who looks at the page: each is confirmed by a second press.
+// Forms that act, with the session and the rights of the page's reader: each is confirmed by a second press.
 window.modelway = (() => {
   const refusals = {
     401: "Your session has ended: sign in to Airflow again.",
@@ -50,5 +50,5 @@ window.modelway = (() => {
       button.disabled = false;
     });
   };
-  return { acting, call, sentence };
+  return { acting, call };
 })();

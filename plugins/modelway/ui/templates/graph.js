@@ -1,6 +1,6 @@
 "use strict";
 // The lineage as a graph: columns of things, what a version came out of at the left, what came out of it at the right.
-// Neighbours are loaded when somebody asks for them, and only what is in view is in the page, so 10,000 things are no more
+// Neighbours are loaded on request, and only what is in view is in the page, so 10,000 things are no more
 // than 100. Everything is a link or a button; arrow keys lead from thing to thing, + and - zoom.
 (() => {
   const COLUMN = 250, ROW = 42, WIDTH = 206, HEIGHT = 32, MARGIN = 200, MOST_DRAWN = 400;
@@ -108,15 +108,15 @@
   };
 
   const expand = async (id, direction) => {
-    const key = `${direction} ${id}`, before = loaded.get(key)?.count ?? 0;
+    const key = `${direction} ${id}`, before = loaded.get(key)?.count ?? 0, most = before ? 500 : 50;
     say("Loading …");
     try {
-      const query = new URLSearchParams({ node: id, direction, skip: before, most: before ? 500 : 50 });
+      const query = new URLSearchParams({ node: id, direction, skip: before, most });
       const answer = await call(`${api}/lineage?${query}`);
       const was = graph.nodes.size;
       // Its root is here already, in the column where it was found.
       add(graph, { ...answer, roots: [id] });
-      loaded.set(key, { count: before + (before ? 500 : 50), whole: answer.is_whole });
+      loaded.set(key, { count: before + most, whole: answer.is_whole });
       say(`${graph.nodes.size - was} more, ${graph.nodes.size} in all${answer.is_whole ? "" : "; there are further ones"}.`);
     } catch (error) {
       say(`Not loaded: ${error.message}`);

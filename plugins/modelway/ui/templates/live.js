@@ -1,7 +1,7 @@
 "use strict";
-// Shows what the tasks of a run do now, by Airflow's own API and with the rights of who looks at the page.
+// Shows what the tasks of a run do now, by Airflow's own API and with the rights of the page's reader.
 (() => {
-  const { added, curve, nothing, pause, rowsOf, seconds } = window.modelwayProgress;
+  const { added, curve, inOrder, isBusy, nothing, pause, rowsOf, seconds } = window.modelwayProgress;
   //: requests for a log in one round, and rows that are shown
   const LOGS = 2, ROWS = 100;
   const section = document.getElementById("live");
@@ -23,7 +23,6 @@
     if (!answer.ok) throw Object.assign(new Error(String(answer.status)), { status: answer.status });
     return answer.json();
   };
-  const isBusy = (state) => ["running", "deferred"].includes(state);
   const names = { deferred: "running", up_for_retry: "is tried again", upstream_failed: "not run", null: "waits" };
   const isTraining = (row) => row.task.startsWith("train.") && row.count === 1 && row.shown.try_number > 0;
 
@@ -88,7 +87,7 @@
     const points = mine && curve(mine.points, { width: 440, height: 140 });
     if (!points) return null;
     const figure = make("figure", "");
-    const rising = [...mine.points].sort((one, two) => one[0] - two[0]);
+    const rising = inOrder(mine.points);
     const [low, high] = [Math.min(...mine.points.values()), Math.max(...mine.points.values())];
     const said = `loss of ${row.task}: ${rising.at(-1)[1]} at step ${rising.at(-1)[0]}, between ${low} and ${high}`;
     const picture = svg("svg", { class: "live", viewBox: "0 0 460 160", role: "img", "aria-label": said });
@@ -128,12 +127,12 @@
         return;
       }
       failures += 1;
-      status.textContent = `Airflow does not answer: it is asked again in ${pause(failures)} seconds.`;
+      status.textContent = `Airflow does not answer: trying again in ${pause(failures)} seconds.`;
       status.className = "warn";
     }
     setTimeout(next, 1000 * pause(failures));
   };
-  // Nobody looks at a hidden page.
+  // A hidden page has no reader.
   const next = () => document.hidden ? document.addEventListener("visibilitychange", next, { once: true }) : round();
   section.hidden = false;
   next();

@@ -1,7 +1,7 @@
 "use strict";
 // What a task's log says of its progress, as numbers and as a curve: computes, and touches no page.
 window.modelwayProgress = (() => {
-  //: points of a curve that are kept; of more, every second one is dropped
+  //: points that a curve has at most; of more, every second one is dropped
   const MOST = 400;
   const LINE = /progress: step (\d+)(?:\/(\d+) \((\d+) %\))?((?:, .*)?)$/;
   // "progress: step 120/1000 (12 %), loss 0.31, 845 examples/s, 3 m 10 s left" as numbers; null for any other line.
@@ -16,6 +16,8 @@ window.modelwayProgress = (() => {
       left: left ? left[1] : null, rate: rate ? rate[1] : null,
     };
   };
+  // The points of a curve by their steps.
+  const inOrder = (points) => [...points].sort(([one], [other]) => one - other);
   // Adds the progress that log messages report to what is known of a task: {points: Map of step to loss, last, bad}.
   const added = (known, messages) => {
     for (const each of messages) {
@@ -28,15 +30,14 @@ window.modelwayProgress = (() => {
       else known.bad.add(found.step);
     }
     while (known.points.size > MOST) {
-      const kept = [...known.points].sort((one, two) => one[0] - two[0]).filter((_, place) => place % 2 === 0);
-      known.points = new Map(kept);
+      known.points = new Map(inOrder(known.points).filter((_, place) => place % 2 === 0));
     }
     return known;
   };
   const nothing = () => ({ points: new Map(), last: null, bad: new Set() });
   // The curve of a loss over the steps in a box of so many units; "" where there are not two points.
   const curve = (points, { width, height }) => {
-    const rising = [...points].sort((one, two) => one[0] - two[0]);
+    const rising = inOrder(points);
     if (rising.length < 2) return "";
     const values = rising.map(([, loss]) => loss);
     const [low, high] = [Math.min(...values), Math.max(...values)];
@@ -50,24 +51,21 @@ window.modelwayProgress = (() => {
     const [hours, minutes] = [Math.floor(all / 3600), Math.floor(all / 60) % 60];
     return hours ? `${hours} h ${minutes} min` : minutes ? `${minutes} min ${all % 60} s` : `${all} s`;
   };
+  const isBusy = (state) => ["running", "deferred"].includes(state);
   // Task instances as rows in the order of their start: of a task over many items one row that counts them.
   const rowsOf = (instances) => {
     const byTask = new Map();
     for (const each of instances) byTask.set(each.task_id, [...(byTask.get(each.task_id) ?? []), each]);
-    const begun = (several) => Math.min(...several.map((each) => Date.parse(each.start_date ?? "") || Infinity));
+    const started = (several) => Math.min(...several.map((each) => Date.parse(each.start_date ?? "") || Infinity));
     const rows = [...byTask.values()].map((several) => {
-      const counts = {};
-      for (const { state } of several) counts[state ?? "waits"] = (counts[state ?? "waits"] ?? 0) + 1;
-      const isBusy = (each) => ["running", "deferred"].includes(each.state);
-      const shown = several.find((each) => each.state === "failed") ?? several.find(isBusy) ?? several[0];
+      const shown = several.find(({ state }) => state === "failed") ?? several.find(({ state }) => isBusy(state)) ?? several[0];
       const done = several.filter((each) => ["success", "skipped"].includes(each.state)).length;
-      return { task: shown.task_id, shown, several, counts, done, count: several.length, begun: begun(several) };
+      return { task: shown.task_id, shown, several, done, count: several.length, started: started(several) };
     });
-    // Of tasks that have not begun the order is Airflow's own.
-    return rows.map((row, place) => ({ ...row, place })).sort((one, two) =>
-      one.begun === two.begun ? one.place - two.place : one.begun - two.begun);
+    // Of tasks that have not started the order is Airflow's own.
+    return rows.sort((one, two) => one.started === two.started ? 0 : one.started - two.started);
   };
   // How long to wait until the next request: longer after each failure in a row, never shorter than the first wait.
   const pause = (failures) => Math.min(60, 5 * 2 ** failures);
-  return { added, curve, nothing, pause, progressOf, rowsOf, seconds };
+  return { added, curve, inOrder, isBusy, nothing, pause, progressOf, rowsOf, seconds };
 })();

@@ -1,4 +1,4 @@
-"""The pages alone, served to a browser by a server of this process."""
+"""The pages alone, served by a server of this process."""
 
 import socket
 import threading
@@ -14,7 +14,7 @@ def served(app: ASGIApp) -> Iterator[str]:
     """Serve an application while the block runs; yields its URL."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        # A browser that comes before the server is ready waits, in place of being refused.
+        # A client that comes before the server is ready waits, in place of being refused.
         listening.listen()
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         serving = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
