@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from modelway.endpoints.base import Change, EndpointSpec, EndpointStatus, Gradual
+from modelway.errors import EndpointNotReady
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,11 @@ def applied(port: PollsGradually, spec: EndpointSpec) -> EndpointStatus:
         time.sleep(port.poll_seconds)
         found = port.advance(spec, found)
     return found
+
+
+def late(name: str, what: str, patience: float, *, do: str) -> EndpointNotReady:
+    """Return the error of an endpoint for which something was waited for too long."""
+    return EndpointNotReady(f"waiting for {what}: not done after {patience:g} s", where=f"endpoint {name}", do=do)
 
 
 @dataclass(kw_only=True)
