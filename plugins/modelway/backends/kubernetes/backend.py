@@ -243,7 +243,7 @@ class KubernetesBackend:
     def discard(self, *, model: str, run: str, storage: Mapping[str, Any] | None = None) -> int:
         """Remove code, inputs and output of a run's jobs that are over; see ``RunFolders``.
 
-        The jobs' folders are looked for where ``storage`` says; without it nothing is known of them.
+        The jobs' folders are where ``storage`` says; without it nothing is known of them.
         """
         if not storage:
             return 0

@@ -43,7 +43,7 @@ Step = Create | Patch | Wait | Outdated | Fail | Done
 
 @dataclass(kw_only=True)
 class Memory(ChangeMemory):
-    """What a change remembers between two looks; plain JSON."""
+    """What a change remembers from one step to the next; plain JSON."""
 
     #: revisions that had failed before it began: others are made in their place
     failed: list[str] = field(default_factory=list)
@@ -65,7 +65,7 @@ def next_step(
         return Fail(error=_foreign(desired, seen))
     if seen.is_leaving:
         if memory.seconds(_LEAVING) > patience:
-            do = "Look at the service in the console, then deploy again"
+            do = "Inspect the service in the console, then deploy again"
             return Fail(error=late(spec.name, _LEAVING, patience, do=do))
         return Wait(what=_LEAVING)
     memory.split = memory.split or seen.shares or None

@@ -38,7 +38,7 @@ CONFLICTS = 10
 
 
 class PollsGradually(Gradual, Protocol):
-    """An endpoint that knows how often it is worth looking at."""
+    """An endpoint that knows how often it is worth polling."""
 
     poll_seconds: float
 
@@ -62,7 +62,7 @@ def late(name: str, what: str, patience: float, *, do: str) -> EndpointNotReady:
 
 @dataclass(kw_only=True)
 class ChangeMemory:
-    """What a change remembers between two looks; plain JSON."""
+    """What a change remembers from one step to the next; plain JSON."""
 
     #: seconds since the epoch, of this side's clock, when waiting for something began
     since: dict[str, float] = field(default_factory=dict)

@@ -58,7 +58,7 @@ Step = Start | Patch | Cancel | Wait | Outdated | Fail | Done
 
 @dataclass(kw_only=True)
 class Memory(ChangeMemory):
-    """What a change remembers between two looks; plain JSON."""
+    """What a change remembers from one step to the next; plain JSON."""
 
     #: operations that it started and that have not ended, with what they do
     operations: dict[str, str] = field(default_factory=dict)
@@ -106,7 +106,7 @@ def _awaited(desired: Desired, memory: Memory, patience: float) -> Step:
             return Wait(what=what)
         memory.late = what
         return Cancel(operations=tuple(memory.operations))
-    # From the cancel on, which comes late itself where nobody has looked for a while.
+    # From the cancel on, which comes late itself where nobody has followed the change for a while.
     cancelled = f"{what}, which was cancelled"
     if memory.seconds(cancelled) > patience:
         do = "The operation does not end, and the split is as it was; the next deployment uses or removes what it makes"
