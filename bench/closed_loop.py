@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle, islice
 from typing import NamedTuple, cast
 
 import uvloop
@@ -102,10 +103,5 @@ def run(port: int, *, clients: int, more: Next) -> Seen:
 
 def in_turn(requests: Sequence[bytes], *, number: int) -> Next:
     """Return what gives out ``number`` requests, these in turn, each with its place among them."""
-
-    def all_of_them() -> Iterator[tuple[int, bytes]]:
-        for at in range(number):
-            yield at % len(requests), requests[at % len(requests)]
-
-    left = all_of_them()
+    left = islice(cycle(enumerate(requests)), number)
     return lambda: next(left, None)

@@ -77,12 +77,12 @@ def registered(folder: Path, *, fleet: int) -> dict[str, Any]:
             return {"rows": rows, "bytes": pages * page, "series": connection.execute(series).fetchone()[0]}
 
     def milliseconds(query: Callable[[], object]) -> float:
-        taken = []
+        times = []
         for _ in range(20):
             began = time.perf_counter()
             query()
-            taken.append(1000 * (time.perf_counter() - began))
-        return statistics.median(taken)
+            times.append(1000 * (time.perf_counter() - began))
+        return statistics.median(times)
 
     store.register(record_of(make_run(0)))
     sizes = [size()]

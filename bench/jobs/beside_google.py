@@ -27,6 +27,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
+from vertex import usage  # noqa: E402
+
 from tests.google.fake import GoogleFake  # noqa: E402
 from tests.google.vertex_jobs import VertexJobs  # noqa: E402
 
@@ -70,9 +72,9 @@ def _modelway(fake: GoogleFake, scratch: Path, args: argparse.Namespace) -> dict
     command = [sys.executable, str(HERE / "follow.py"), str(handles), str(home)]
     with _started(command, variables) as follower:
         time.sleep(args.settle)
-        before, requests = _asked(follower), len(fake.requests)
+        before, requests = usage(follower), len(fake.requests)
         time.sleep(args.seconds)
-        after, more = _asked(follower), len(fake.requests)
+        after, more = usage(follower), len(fake.requests)
     # One more call reads how a job ended that has left the list.
     return _figures(args, used, calls, after["cpu"] - before["cpu"], more - requests, at_end=1)
 
@@ -109,16 +111,16 @@ def _provider(fake: GoogleFake, scratch: Path, args: argparse.Namespace) -> dict
         assert service.stdout is not None
         assert service.stdout.readline() == "ready\n"
         with _started(own, variables) as operator:
-            used = _asked(operator)
-            # Its triggers have not run yet, or have asked once: each asks as soon as it begins.
-            calls = dict(_asked(service))
+            used = usage(operator)
+            # Its triggers have not run yet, or have polled once: each polls as soon as it begins.
+            calls = usage(service)
             calls["GetTrainingPipeline"] = min(calls["GetTrainingPipeline"], args.jobs)
             time.sleep(args.settle)
-            before, requests = _asked(operator), _asked(service)
+            before, requests = usage(operator), usage(service)
             time.sleep(args.seconds)
-            after, more = _asked(operator), _asked(service)
-    cpu, asked = after["now"] - before["now"], sum(more.values()) - sum(requests.values())
-    return _figures(args, used, sum(calls.values()), cpu, asked, at_end=0)
+            after, more = usage(operator), usage(service)
+    cpu, polls = after["now"] - before["now"], sum(more.values()) - sum(requests.values())
+    return _figures(args, used, sum(calls.values()), cpu, polls, at_end=0)
 
 
 def _figures(
@@ -165,16 +167,6 @@ def _started(command: list[str], variables: Mapping[str, str]) -> "Iterator[subp
             assert program.stdin is not None
             program.stdin.close()
             program.wait(timeout=120)
-
-
-def _asked(program: "subprocess.Popen[str]") -> dict[str, Any]:
-    """Return what a program says of itself now."""
-    assert program.stdin is not None
-    assert program.stdout is not None
-    program.stdin.write("\n")
-    program.stdin.flush()
-    found: dict[str, Any] = json.loads(program.stdout.readline())
-    return found
 
 
 if __name__ == "__main__":

@@ -7,26 +7,25 @@ defer, and until those of all could.
 
 import json
 import os
-import resource
 import sys
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 
-def cpu() -> float:
-    """Return the CPU seconds of this process until now."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
-
-
-def submit(number: int, home: Path, bucket: Path, opened: dict[str, Any]) -> dict[str, Any]:
-    """Submit a job and make the trigger that its task defers to; return its handle."""
+def open_backend(home: Path) -> Any:
+    """Return the backend, with the client that Airflow's connection would give it."""
     from follow import client_of
-    from modelway.backends.base import Job, Options, load_backend
+    from modelway.backends.base import load_backend
+
+    return load_backend("vertex", home=home, client=client_of("vertex"))
+
+
+def submit(number: int, home: Path, bucket: Path, backend: Any) -> dict[str, Any]:
+    """Submit a job and make the trigger that its task defers to; return its handle."""
+    from modelway.backends.base import Job, Options
     from modelway.triggers.job import JobTrigger
 
-    backend = opened.setdefault("backend", None) or load_backend("vertex", home=home, client=client_of("vertex"))
-    opened["backend"] = backend
     options = Options(image="bench", storage={"uri": bucket.as_uri()}, platform={"region": "us-central1"})
     job = Job(model="bench", run=f"r{number}", key="train", stage="train", action="train", command=("sleep", "1"))
     handle: dict[str, Any] = backend.submit(backend.build_request(job, options)).to_dict()
@@ -40,11 +39,12 @@ def main(jobs: int, home: Path, bucket: Path, handles: Path) -> None:
     os.dup2(2, 1)
     import airflow.sdk  # noqa: F401
 
-    used, opened = {"imported": cpu()}, dict[str, Any]()
-    made = [submit(0, home, bucket, opened)]
-    used["first"] = cpu()
-    made += [submit(number, home, bucket, opened) for number in range(1, jobs)]
-    used["submitted"] = cpu()
+    used = {"imported": process_time()}
+    backend = open_backend(home)
+    made = [submit(0, home, bucket, backend)]
+    used["first"] = process_time()
+    made += [submit(number, home, bucket, backend) for number in range(1, jobs)]
+    used["submitted"] = process_time()
     handles.write_text(json.dumps(made))
     answers.write(f"{json.dumps(used)}\n")
     answers.flush()

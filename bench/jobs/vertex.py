@@ -102,13 +102,13 @@ def submit(fake: GoogleFake, scratch: Path, count: int) -> list[Handle]:
     return handles
 
 
-def usage(follower: "subprocess.Popen[str]") -> dict[str, Any]:
-    """Return what the follower has used until now."""
-    assert follower.stdin is not None
-    assert follower.stdout is not None
-    follower.stdin.write("\n")
-    follower.stdin.flush()
-    found: dict[str, Any] = json.loads(follower.stdout.readline())
+def usage(program: "subprocess.Popen[str]") -> dict[str, Any]:
+    """Return what a program, such as the follower, says of itself until now."""
+    assert program.stdin is not None
+    assert program.stdout is not None
+    program.stdin.write("\n")
+    program.stdin.flush()
+    found: dict[str, Any] = json.loads(program.stdout.readline())
     return found
 
 

@@ -61,7 +61,6 @@ def summary(case: Case, *, models: int, days: int) -> dict[str, Any]:
     wrong = sum(day <= EVENT_DAY or not case.events for each in fired for day, _ in each)
     return {
         "retrainings": [len(each) for each in fired],
-        "false": None if case.events is None else wrong,
         "false_a_half_year": None
         if case.events is None
         else wrong / models * HALF_YEAR / (EVENT_DAY if case.events else days),

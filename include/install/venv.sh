@@ -48,7 +48,7 @@ say 2 "$total packages, by the digests of their files"
 # uv does not look everywhere where pip does.
 { command -v uv >/dev/null 2>&1 &&
     shown uv pip install --python "$venv/bin/python" --require-hashes --requirement "$hashed"; } ||
-    # Also as constraints: for an extra that a package asks for, such as celery[redis], pip 23 otherwise takes the newest.
+    # Also as constraints: for an extra that a package requires, such as celery[redis], pip 23 otherwise takes the newest.
     pip_install --require-hashes --requirement "$hashed" --constraint "$hashed" || failed
 
 # Its builds have one version and other files, so no digest fits all; what it needs besides is here already.

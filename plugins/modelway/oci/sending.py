@@ -22,7 +22,7 @@ from modelway.oci.manifest import LARGEST_DOCUMENT
 
 #: the extension of a request whose body is sent from here
 BODY = "modelway.body"
-#: what the kernel sends before the next look whether to give up
+#: what the kernel sends before it is checked again whether to give up
 _SLICE = 16 << 20
 #: what is read and sent at once where the kernel does not do both
 _PIECE = 256 * 1024
@@ -37,6 +37,15 @@ class PartsBody:
     parts: Sequence[bytes | FilePart]
     stop: threading.Event | None
     """When it is set, sending is given up."""
+
+
+def refuse_stopped(stop: threading.Event | None) -> None:
+    """Give an upload up once another one of its image has failed.
+
+    :raises RegistryRefused: ``stop`` is set
+    """
+    if stop is not None and stop.is_set():
+        raise RegistryRefused("the upload is given up, as another one of the image failed")
 
 
 class PartsTransport(httpx.BaseTransport):
@@ -118,8 +127,7 @@ def _send_file(connection: socket.socket, file: int, part: FilePart, stop: threa
     send = _sent_in_pieces if isinstance(connection, ssl.SSLSocket) else _sent_by_kernel
     done = 0
     while done < part.size:
-        if stop is not None and stop.is_set():
-            raise RegistryRefused("the upload is given up, as another one of the image failed")
+        refuse_stopped(stop)
         try:
             number = send(connection, file, part.offset + done, min(_SLICE, part.size - done))
         except OSError as error:

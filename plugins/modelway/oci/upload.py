@@ -10,7 +10,7 @@ import httpx
 from modelway.errors import RegistryRefused
 from modelway.oci.blobs import Blob, Piece, whole
 from modelway.oci.http import RegistryConnection
-from modelway.oci.sending import PartsBody
+from modelway.oci.sending import PartsBody, refuse_stopped
 
 _OCTETS = "application/octet-stream"
 
@@ -115,8 +115,7 @@ def _location(connection: RegistryConnection, answer: httpx.Response, repository
 def _until(stop: threading.Event | None, pieces: Iterator[Piece]) -> Iterator[Piece]:
     """Yield pieces until another upload of the image has failed."""
     for piece in pieces:
-        if stop is not None and stop.is_set():
-            raise RegistryRefused("the upload is given up, as another one of the image failed")
+        refuse_stopped(stop)
         yield piece
 
 

@@ -1,4 +1,4 @@
-"""Which attempt of a job a submit continues, if the last one still serves the request, or the folder of a new one."""
+"""Which attempt of a job a submit returns: the last one, if it still serves the request, or a new one."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,7 +28,33 @@ class Recorded(Protocol):
 Read = Callable[[Path], Recorded | None]
 
 
-def last_attempt(folder: Path, job: Job, *, read: Read) -> Path | None:
+def submitted_attempt(
+    folder: Path,
+    job: Job,
+    *,
+    contract: Mapping[str, Any],
+    read: Read,
+    status: Callable[[Path], JobStatus],
+    cancel: Callable[[Path], None],
+    prepare: Callable[[Path, Path | None], Path],
+    create: Callable[[Path], bool],
+) -> Path:
+    """Return the attempt that serves a request, and is on the platform.
+
+    :param folder: of the job
+    :param prepare: makes a new attempt of a generation, after the last attempt if there is one
+    :param create: creates what an attempt has on the platform, unless it is there; False when it needs another attempt
+    :raises SubmitFailed: it is not known whether the last attempt runs
+    """
+    generation = generations.generation(folder, contract=contract, clear_number=job.clear_number, status=status)
+    last = _last_attempt(folder, job, read=read)
+    attempt = _continued(last, generation, read=read, status=status, cancel=cancel) or prepare(generation, last)
+    while not create(attempt):
+        attempt = prepare(generation, attempt)
+    return attempt
+
+
+def _last_attempt(folder: Path, job: Job, *, read: Read) -> Path | None:
     """Return the last attempt that this side started; the job itself may have left folders of such names."""
     for attempt in reversed(generations.attempts(folder)):
         record = read(attempt)
@@ -37,7 +63,7 @@ def last_attempt(folder: Path, job: Job, *, read: Read) -> Path | None:
     return None
 
 
-def continued(
+def _continued(
     last: Path | None,
     generation: Path,
     *,

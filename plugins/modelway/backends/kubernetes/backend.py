@@ -20,7 +20,7 @@ from typing import Any
 from modelway import names
 from modelway.backends.base import Handle, Job, JobState, JobStatus, Options
 from modelway.backends.folders import generations
-from modelway.backends.folders.continued import continued, last_attempt, new_attempt
+from modelway.backends.folders.continued import new_attempt, submitted_attempt
 from modelway.backends.folders.merged_log import read_merged
 from modelway.backends.folders.stored import SUBMITTED
 from modelway.backends.kubernetes.attempts import AttemptRecord, handle_of
@@ -93,30 +93,21 @@ class KubernetesBackend:
         folder = generations.job_folder(Path(request.root) / "jobs", request.job)
         with generations.locked(folder, do=_WRITABLE):
             self._folders.pull_job(folder)
-            generation = generations.generation(
+            attempt = submitted_attempt(
                 folder,
+                request.job,
                 contract=request.contract,
-                clear_number=request.job.clear_number,
+                read=AttemptRecord.read,
                 status=lambda attempt: self._reader.status(attempt, now=True),
+                cancel=lambda attempt: self.cancel(self._handle(attempt)),
+                prepare=lambda generation, last: self._prepare(request, generation, last),
+                create=lambda attempt: self._create(request, attempt),
             )
-            last = last_attempt(folder, request.job, read=AttemptRecord.read)
-            attempt = self._continued(last, generation) or self._prepare(request, generation, last)
-            while not self._create(request, attempt):
-                attempt = self._prepare(request, generation, attempt)
-            self._folders.push(generation / generations.GENERATION)
+            self._folders.push(attempt.parent / generations.GENERATION)
             return self._handle(attempt)
 
     def _handle(self, attempt: Path) -> Handle:
         return handle_of(attempt, place=self._folders.place(attempt.parent))
-
-    def _continued(self, last: Path | None, generation: Path) -> Path | None:
-        return continued(
-            last,
-            generation,
-            read=AttemptRecord.read,
-            status=lambda attempt: self._reader.status(attempt, now=True),
-            cancel=lambda attempt: self.cancel(self._handle(attempt)),
-        )
 
     def _prepare(self, request: KubernetesRequest, generation: Path, last: Path | None) -> Path:
         """Put what the job needs into its folder, and record a new attempt."""
@@ -252,7 +243,7 @@ class KubernetesBackend:
     def discard(self, *, model: str, run: str, storage: Mapping[str, Any] | None = None) -> int:
         """Remove code, inputs and output of a run's jobs that are over; see ``RunFolders``.
 
-        The jobs' folders are looked for where ``storage`` says; without it nothing is known of them.
+        The jobs' folders are where ``storage`` says; without it nothing is known of them.
         """
         if not storage:
             return 0

@@ -17,7 +17,7 @@ from typing import Any
 
 from modelway.backends.base import Handle, Job, JobStatus, Options
 from modelway.backends.folders import generations
-from modelway.backends.folders.continued import continued, last_attempt, new_attempt
+from modelway.backends.folders.continued import new_attempt, submitted_attempt
 from modelway.backends.folders.merged_log import read_merged
 from modelway.backends.folders.stored import SUBMITTED, StoredFolders
 from modelway.backends.vertex.attempts import (
@@ -110,17 +110,17 @@ class VertexBackend:
         folder = generations.job_folder(Path(request.root) / "jobs", request.job)
         with generations.locked(folder, do=_WRITABLE):
             self._folders.pull_job(folder)
-            generation = generations.generation(
+            attempt = submitted_attempt(
                 folder,
+                request.job,
                 contract=request.contract,
-                clear_number=request.job.clear_number,
+                read=AttemptRecord.read,
                 status=lambda attempt: self._reader.status(attempt, now=True),
+                cancel=lambda attempt: self.cancel(self._handle(attempt)),
+                prepare=lambda generation, last: self._prepare(request, place, generation, last),
+                create=lambda attempt: self._create(request, place, attempt),
             )
-            last = last_attempt(folder, request.job, read=AttemptRecord.read)
-            attempt = self._continued(last, generation) or self._prepare(request, place, generation, last)
-            while not self._create(request, place, attempt):
-                attempt = self._prepare(request, place, generation, attempt)
-            self._folders.push(generation / generations.GENERATION)
+            self._folders.push(attempt.parent / generations.GENERATION)
             return self._handle(attempt)
 
     def _project(self) -> str:
@@ -136,15 +136,6 @@ class VertexBackend:
         assert record is not None  # it was written, or fetched, a moment ago
         place, token = self._folders.place(attempt.parent), self._folders.token(attempt)
         return handle_of(attempt, record, place=place, token=token)
-
-    def _continued(self, last: Path | None, generation: Path) -> Path | None:
-        return continued(
-            last,
-            generation,
-            read=AttemptRecord.read,
-            status=lambda attempt: self._reader.status(attempt, now=True),
-            cancel=lambda attempt: self.cancel(self._handle(attempt)),
-        )
 
     def _prepare(self, request: VertexRequest, place: Place, generation: Path, last: Path | None) -> Path:
         """Put what the job needs into its folder, and record a new attempt."""

@@ -12,7 +12,7 @@ from modelway.endpoints.base import Predictor
 from modelway.endpoints.cloud_run import observed
 from modelway.endpoints.cloud_run.observed import Seen
 from modelway.endpoints.cloud_run.template import Desired, Object
-from modelway.endpoints.google.steps import ChangeMemory, Done, Outdated, Patch, Wait
+from modelway.endpoints.google.steps import ChangeMemory, Done, Outdated, Patch, Wait, late
 from modelway.errors import EndpointNotReady, ImageInvalid, InvalidSpec, ModelwayError
 
 #: seconds after which a split that Cloud Run is done with and does not serve is given up
@@ -43,7 +43,7 @@ Step = Create | Patch | Wait | Outdated | Fail | Done
 
 @dataclass(kw_only=True)
 class Memory(ChangeMemory):
-    """What a change remembers between two looks; plain JSON."""
+    """What a change remembers from one step to the next; plain JSON."""
 
     #: revisions that had failed before it began: others are made in their place
     failed: list[str] = field(default_factory=list)
@@ -65,7 +65,8 @@ def next_step(
         return Fail(error=_foreign(desired, seen))
     if seen.is_leaving:
         if memory.seconds(_LEAVING) > patience:
-            return Fail(error=_stays(desired, patience))
+            do = "Inspect the service in the console, then deploy again"
+            return Fail(error=late(spec.name, _LEAVING, patience, do=do))
         return Wait(what=_LEAVING)
     memory.split = memory.split or seen.shares or None
     for each in spec.predictors:
@@ -162,11 +163,6 @@ def _has(key: str, found: Any, value: Any) -> bool:
     if key == "scaling":
         return (found or {}).get("scalingMode") in (None, "SCALING_MODE_UNSPECIFIED", value["scalingMode"])
     return bool(found == value) or (not found and not value)
-
-
-def _stays(desired: Desired, patience: float) -> EndpointNotReady:
-    what, where = f"waiting for {_LEAVING}: not done after {patience:g} s", f"endpoint {desired.spec.name}"
-    return EndpointNotReady(what, where=where, do="Look at the service in the console, then deploy again")
 
 
 def _foreign(desired: Desired, seen: Seen) -> InvalidSpec:

@@ -1,1 +1,1 @@
-"""What the endpoints on Google Cloud share: where they are, how a change goes on, and what counts it."""
+"""What the endpoints on Google Cloud share: where they are, how a change continues, and what counts their requests."""

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from modelway.endpoints.base import Change, EndpointSpec, EndpointStatus, Gradual
+from modelway.errors import EndpointNotReady
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ CONFLICTS = 10
 
 
 class PollsGradually(Gradual, Protocol):
-    """An endpoint that knows how often it is worth looking at."""
+    """An endpoint that knows how often it is worth polling."""
 
     poll_seconds: float
 
@@ -54,9 +55,14 @@ def applied(port: PollsGradually, spec: EndpointSpec) -> EndpointStatus:
     return found
 
 
+def late(name: str, what: str, patience: float, *, do: str) -> EndpointNotReady:
+    """Return the error of an endpoint for which something was waited for too long."""
+    return EndpointNotReady(f"waiting for {what}: not done after {patience:g} s", where=f"endpoint {name}", do=do)
+
+
 @dataclass(kw_only=True)
 class ChangeMemory:
-    """What a change remembers between two looks; plain JSON."""
+    """What a change remembers from one step to the next; plain JSON."""
 
     #: seconds since the epoch, of this side's clock, when waiting for something began
     since: dict[str, float] = field(default_factory=dict)

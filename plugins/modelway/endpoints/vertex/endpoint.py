@@ -29,8 +29,6 @@ from modelway.platforms.google.errors import GoogleError, LostAnswer
 from modelway.platforms.google.operations import read_operation
 from modelway.platforms.google.rest import GoogleApi
 
-_SERVICE = "aiplatform"
-
 
 def open_endpoint(
     *,
@@ -114,7 +112,7 @@ class VertexEndpoint:
         """Forget the operations that have ended; return what follows where one has failed."""
         for name, what in list(memory.operations.items()):
             try:
-                operation = read_operation(self.api, _SERVICE, name, what=what)
+                operation = read_operation(self.api, place.SERVICE, name, what=what)
             except GoogleError as error:
                 if not error.is_absent:
                     raise

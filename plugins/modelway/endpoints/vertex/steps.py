@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from modelway.endpoints.base import Predictor
 from modelway.endpoints.checking import read_platform
-from modelway.endpoints.google.steps import ChangeMemory, Done, Outdated, Patch, Wait
+from modelway.endpoints.google.steps import ChangeMemory, Done, Outdated, Patch, Wait, late
 from modelway.endpoints.vertex.bodies import Desired, Object, recorded
 from modelway.endpoints.vertex.observed import Seen
 from modelway.endpoints.vertex.section import VertexEndpointSection
@@ -58,7 +58,7 @@ Step = Start | Patch | Cancel | Wait | Outdated | Fail | Done
 
 @dataclass(kw_only=True)
 class Memory(ChangeMemory):
-    """What a change remembers between two looks; plain JSON."""
+    """What a change remembers from one step to the next; plain JSON."""
 
     #: operations that it started and that have not ended, with what they do
     operations: dict[str, str] = field(default_factory=dict)
@@ -75,7 +75,7 @@ def next_step(desired: Desired, seen: Seen | None, memory: Memory, *, patience: 
         return _awaited(desired, memory, patience)
     if memory.late:
         do = "The operation was cancelled, and the split is as it was; deploy again later, or raise ready_within"
-        return _left(desired, seen, _late(desired, memory.late, patience, do=do))
+        return _left(desired, seen, late(desired.spec.name, memory.late, patience, do=do))
     if seen is None:
         params = {"endpointId": desired.spec.name}
         return Start(path="endpoints", body=desired.endpoint(), params=params, what="the endpoint to be made")
@@ -87,7 +87,7 @@ def next_step(desired: Desired, seen: Seen | None, memory: Memory, *, patience: 
     if seen.running and (isinstance(step, Start) or _gives_requests_anew(step, seen)):
         if memory.seconds(_OTHERS) > patience:
             do = "See in the console what runs on it, then deploy again; the split is as it was"
-            return Fail(error=_late(desired, _OTHERS, patience, do=do))
+            return Fail(error=late(desired.spec.name, _OTHERS, patience, do=do))
         return Wait(what=_OTHERS)
     memory.since.clear()
     return step
@@ -106,11 +106,11 @@ def _awaited(desired: Desired, memory: Memory, patience: float) -> Step:
             return Wait(what=what)
         memory.late = what
         return Cancel(operations=tuple(memory.operations))
-    # From the cancel on, which comes late itself where nobody has looked for a while.
+    # From the cancel on, which comes late itself where nobody has followed the change for a while.
     cancelled = f"{what}, which was cancelled"
     if memory.seconds(cancelled) > patience:
         do = "The operation does not end, and the split is as it was; the next deployment uses or removes what it makes"
-        return Fail(error=_late(desired, what, patience, do=do))
+        return Fail(error=late(desired.spec.name, what, patience, do=do))
     return Wait(what=cancelled)
 
 
@@ -162,11 +162,6 @@ def failed(desired: Desired, seen: Seen | None, what: str, error: GoogleError) -
         found = EndpointNotReady(f"waiting for {what}: {error.what}", where=where, do=do)
         found.retryable = error.retryable
     return _left(desired, seen, found)
-
-
-def _late(desired: Desired, what: str, patience: float, *, do: str) -> EndpointNotReady:
-    where = f"endpoint {desired.spec.name}"
-    return EndpointNotReady(f"waiting for {what}: not done after {patience:g} s", where=where, do=do)
 
 
 def _left(desired: Desired, seen: Seen | None, error: ModelwayError) -> Fail:

@@ -52,10 +52,10 @@ class Sketches:
         self._seen += rows
         if self._this_second >= self._limit:
             return
-        kept = min(rows, _ROWS_OF_CALL)
-        self._this_second += kept
-        self._this_minute += kept
-        self._pending_rows += kept
+        number = min(rows, _ROWS_OF_CALL)
+        self._this_second += number
+        self._this_minute += number
+        self._pending_rows += number
         self._pending.append((min(_rows(inputs), _ROWS_OF_CALL), _first(inputs), _first(outputs)))
 
     def fold(self) -> None:
