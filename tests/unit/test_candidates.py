@@ -187,8 +187,7 @@ def test_what_became_of_each_candidate_and_the_training_of_the_selected_one() ->
     assert selection.checkpoint.id == "c1-full-2"
     sweep = sweep_of(
         method="halving",
-        stages=["short", "full"],
-        entered=[everyone, everyone[:2]],
+        entered={"short": everyone, "full": everyone[:2]},
         reports=reports,
         selection=selection,
         mode="min",

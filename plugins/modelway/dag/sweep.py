@@ -30,8 +30,8 @@ def sweep_tasks(spec: ModelSpec, search: SearchSection, code: Any) -> TrainedTas
             if not trained:
                 candidates.append(_drawn(search, code, stage))
             else:
-                evaluated = evaluations[-1] if halves else None
-                candidates.append(_chosen(spec, search, stage, candidates[-1], trained[-1], evaluated))
+                ranked_by = evaluations[-1] if halves else None
+                candidates.append(_chosen(spec, search, stage, candidates[-1], trained[-1], ranked_by))
             trained.append(_trained(spec, search, code, stage, candidates[-1]))
             if halves and stage is not stages[-1]:
                 names = {"divide": f"divide_{stage.name}", "task_id": f"evaluate_{stage.name}"}

@@ -157,8 +157,7 @@ def find_worse_quality(reference: Reference, right: int, labelled: int, rule: Qu
     if not reference.labelled:
         return Finding(rule=QUALITY, is_undecided=True, reason="the evaluation has no labels", numbers=numbers)
     if labelled < rule.minimum_labels:
-        text = f"{labelled:,} labels, {rule.minimum_labels:,} are needed"
-        return Finding(rule=QUALITY, is_undecided=True, reason=text, numbers=numbers)
+        return _too_few_labels(rule, numbers)
     share, was = right / labelled, reference.right / reference.labelled
     p = fewer(right, labelled, reference.right, reference.labelled)
     is_over = was - share >= rule.drop and p < rule.alpha
@@ -177,21 +176,24 @@ def find_larger_error(reference: Reference, labelled: int, total: float, squares
     :param total: the sum of the absolute errors, and ``squares`` that of their squares
     """
     if labelled < rule.minimum_labels:
-        text = f"{labelled:,} labels, {rule.minimum_labels:,} are needed"
-        return Finding(rule=QUALITY, is_undecided=True, reason=text, numbers={"labelled": labelled})
+        return _too_few_labels(rule, {"labelled": labelled})
     error, was = total / labelled, reference.error or 0.0
     deviation = math.sqrt(max(0.0, squares - labelled * error**2) / (labelled - 1))
     p = larger(error, deviation, labelled, was, reference.deviation, reference.labelled)
     is_over = error >= was * (1 + rule.rise) and p < rule.alpha
+    text = f"the mean error of {labelled:,} labelled predictions is {error:.4g}, {was:.4g} at freezing"
     return Finding(
         rule=QUALITY,
         is_over=is_over,
         is_clear=error < was * (1 + _CLEARED * rule.rise),
-        reason=f"the mean error of {labelled:,} labelled predictions is {error:.4g}, {was:.4g} at freezing"
-        if is_over
-        else "",
+        reason=text if is_over else "",
         numbers={"labelled": labelled, "error": error, "reference": was, "p": p},
     )
+
+
+def _too_few_labels(rule: QualityRule, numbers: Mapping[str, int]) -> Finding:
+    text = f"{numbers['labelled']:,} labels, {rule.minimum_labels:,} are needed"
+    return Finding(rule=QUALITY, is_undecided=True, reason=text, numbers=numbers)
 
 
 def find_limit(rule: str, value: float, limit: float, text: str) -> Finding:

@@ -1,10 +1,11 @@
 """The checks of the operators' arguments; those of the model spec where it has the same value."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from modelway.fields.refusal import Refusal, shown
 from modelway.fields.units import LARGEST_BYTES, LONGEST_SECONDS, parse_duration, parse_size
@@ -30,9 +31,6 @@ from modelway.spec.references import Alias, Metric, Tag, VersionReference
 from modelway.spec.rollout import AnalysisSection, MinimumRequests, Steps
 from modelway.spec.sections import PerJob
 
-ROLLOUT_MODES = ("canary", "ab")
-METHODS = ("grid", "random", "halving")
-WHEN_BUSY_VALUES = ("wait", "replace", "refuse")
 _COUNT = Annotated[int, Field(ge=1, le=1024)]
 _NOT_NEGATIVE = Annotated[float, Field(ge=0)]
 
@@ -68,19 +66,25 @@ def _constraint(value: Any, final: bool) -> Any:
     return parse_gate(value)
 
 
+def _one_of(known: Sequence[str], what: str) -> Check:
+    """Return the check of a choice.
+
+    :param what: what a known value is, for the message
+    """
+
+    def check(value: Any, final: bool) -> Any:
+        if value not in known:
+            raise Refusal(f"{shown(value)} is not {what}", known=known, given=str(value))
+        return value
+
+    return check
+
+
 def _freeze_format(value: Any, final: bool) -> Any:
     # With what it needs: a DAG file that names no format has no use for it.
     from modelway.job.freezing.freeze import FORMATS
 
-    if value not in FORMATS:
-        raise Refusal(f"{shown(value)} is not a format", known=FORMATS, given=str(value))
-    return value
-
-
-def _mode(value: Any, final: bool) -> Any:
-    if value not in ("min", "max"):
-        raise Refusal(f"{shown(value)} is not a mode", known=("max", "min"), given=str(value))
-    return value
+    return _one_of(FORMATS, "a format")(value, final)
 
 
 def _file_name(value: Any, final: bool) -> Any:
@@ -92,18 +96,6 @@ def _file_name(value: Any, final: bool) -> Any:
 def _folder(value: Any, final: bool) -> Any:
     if not isinstance(value, str | Path):
         raise Refusal(f"expected a folder, got {shown(value)}")
-    return value
-
-
-def _rollout_mode(value: Any, final: bool) -> Any:
-    if value not in ROLLOUT_MODES:
-        raise Refusal(f"{shown(value)} is not a mode of a rollout", known=ROLLOUT_MODES, given=str(value))
-    return value
-
-
-def _when_busy(value: Any, final: bool) -> Any:
-    if value not in WHEN_BUSY_VALUES:
-        raise Refusal(f"{shown(value)} is not a policy", known=WHEN_BUSY_VALUES, given=str(value))
     return value
 
 
@@ -132,16 +124,21 @@ def _plain_params(value: Any, final: bool) -> Any:
     return value
 
 
+def _validate(section: type[BaseModel], value: Any, *, strict: bool | None = None) -> None:
+    try:
+        section.model_validate(value, strict=strict)
+    except ValidationError as error:
+        from modelway.spec.check import refusal_of
+
+        raise refusal_of(error.errors(include_url=False)[0]) from None
+
+
 def _model_spec(value: Any, final: bool) -> Any:
     mapping(value, final)
     if final:
-        from modelway.spec.check import refusal_of
         from modelway.spec.model import ModelSpec
 
-        try:
-            ModelSpec.model_validate(value)
-        except ValidationError as error:
-            raise refusal_of(error.errors(include_url=False)[0]) from None
+        _validate(ModelSpec, value)
     return value
 
 
@@ -152,19 +149,9 @@ def _or_failed(check: Check) -> Check:
 
 def _search(value: Any, final: bool) -> Any:
     mapping(value, final)
-    from modelway.spec.check import refusal_of
     from modelway.spec.search import SearchSection
 
-    try:
-        SearchSection.model_validate(value)
-    except ValidationError as error:
-        raise refusal_of(error.errors(include_url=False)[0]) from None
-    return value
-
-
-def _method(value: Any, final: bool) -> Any:
-    if value not in METHODS:
-        raise Refusal(f"{shown(value)} is not a method", known=METHODS, given=str(value))
+    _validate(SearchSection, value)
     return value
 
 
@@ -184,13 +171,8 @@ def _serving(value: Any, final: bool) -> Any:
 
 
 def _analysis(value: Any, final: bool) -> Any:
-    from modelway.spec.check import refusal_of
-
-    try:
-        # A rendered template is text.
-        AnalysisSection.model_validate(mapping(value, final), strict=not final)
-    except ValidationError as error:
-        raise refusal_of(error.errors(include_url=False)[0]) from None
+    # A rendered template is text.
+    _validate(AnalysisSection, mapping(value, final), strict=not final)
     return value
 
 
@@ -201,7 +183,7 @@ _CANDIDATE = returned("DrawCandidatesOperator or ChooseCandidatesOperator, a can
 CANDIDATE = optional(_CANDIDATE)
 CANDIDATES = _or_failed(each(_or_failed(nested(_CANDIDATE, of="candidates")), of="candidates"))
 SEARCH = _search
-METHOD = _method
+METHOD = _one_of(("grid", "random", "halving"), "a method")
 ALLOWED_FAILURES = optional(typed(Annotated[int, Field(ge=0, le=1000)]))
 OPTIONAL_COUNT = optional(typed(_COUNT))
 STAGES = each(typed(Name), of="names of stages")
@@ -234,8 +216,8 @@ PLATFORM = optional(mapping)
 SERVING = optional(_serving)
 FLAG = typed(bool)
 ENDPOINT = optional(typed(Name))
-WHEN_BUSY = _when_busy
-ROLLOUT_MODE = _rollout_mode
+WHEN_BUSY = _one_of(("wait", "replace", "refuse"), "a policy")
+ROLLOUT_MODE = _one_of(("canary", "ab"), "a mode of a rollout")
 ENVIRONMENT = optional(typed(Text))
 ENVIRONMENTS = optional(mapping)
 IMAGE_PATH = typed(ImagePath)
@@ -252,7 +234,7 @@ PARALLEL = typed(Annotated[int, Field(ge=1, le=1000)])
 PER_JOB = typed(PerJob)
 VERSION_REFERENCE = _version_reference
 METRIC = typed(Metric)
-MODE = _mode
+MODE = _one_of(("max", "min"), "a mode")
 GATES = optional(of_names(METRIC, _gate))
 CONSTRAINTS = optional(of_names(METRIC, _constraint))
 TOLERANCE = optional(keyed({"absolute": typed(_NOT_NEGATIVE), "relative": typed(_NOT_NEGATIVE)}))

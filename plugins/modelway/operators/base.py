@@ -109,7 +109,7 @@ class ModelwayOperator(BaseOperator):
 
 
 def _fetched(value: Any) -> Any:
-    """Return a value with the results of mapped tasks as lists; Airflow asks for each of them apart, and again."""
+    """Return a value with the results of mapped tasks as lists: Airflow requests each result anew at each use."""
     from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
 
     if isinstance(value, LazyXComSequence):

@@ -70,14 +70,13 @@ class SelectCandidateOperator(SelectCheckpointOperator):
 
     def run(self, context: Context) -> Xcom:
         """Select the checkpoint, and record what became of the candidates."""
-        stages, entered = list(self._entered), list(self._entered.values())
+        stages = list(self._entered)
         reports = returned_by(self._entered, reports_from_xcom(self.reports))
-        check_failures(entered[-1], reports, stage=stages[-1], allowed=self.allowed_failures)
+        check_failures(self._entered[stages[-1]], reports, stage=stages[-1], allowed=self.allowed_failures)
         selected = super().run(context)
         sweep = sweep_of(
             method=self.method,
-            stages=stages,
-            entered=entered,
+            entered=self._entered,
             reports=reports,
             selection=Selection.from_xcom(selected),
             mode=self.mode,

@@ -29,7 +29,9 @@ def checkpoint_fields(checkpoints: Mapping[str, Checkpoint]) -> CheckpointFields
         "inputs": {name: checkpoint.artifact for name, checkpoint in checkpoints.items()},
         "checkpoints": {
             name: {
-                **{"id": checkpoint.id, "stage": checkpoint.stage, "step": checkpoint.step},
+                "id": checkpoint.id,
+                "stage": checkpoint.stage,
+                "step": checkpoint.step,
                 # Left out where there are none: another contract is another job.
                 **({"params": dict(checkpoint.params)} if checkpoint.params else {}),
             }

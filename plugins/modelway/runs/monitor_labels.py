@@ -49,7 +49,8 @@ def add_new_labels(
     :param memory: what an earlier call returned; of another source it says nothing
     :raises ModelwayError: the lineage does not answer
     """
-    of, places = source.to_dict(), memory.get("places", {}) if memory.get("of") == source.to_dict() else {}
+    of = source.to_dict()
+    places = memory.get("places", {}) if memory.get("of") == of else {}
     found = read_new_rows(
         source.uri,
         name=source.dataset,
@@ -69,10 +70,10 @@ def add_new_labels(
             texts.append(f"{plural(without, 'row')} without an id or a number")
         if found.has_more:
             texts.append("the next check reads on")
-    text = ", ".join(texts)
+    sentences = [", ".join(texts)] if texts else []
     if found.problem:
-        text = "; ".join((*filter(None, (text,)), f"labels of data set {source.dataset} unavailable: {found.problem}"))
-    return {"of": of, "places": {file: place.to_list() for file, place in found.places.items()}}, text
+        sentences.append(f"labels of data set {source.dataset} unavailable: {found.problem}")
+    return {"of": of, "places": {file: place.to_list() for file, place in found.places.items()}}, "; ".join(sentences)
 
 
 def _added(store: "Lineage", model: str, labels: Mapping[str, float], *, actor: str) -> AddedLabels:

@@ -55,7 +55,7 @@ class Watched:
     labels: LabelSource | None = None
     #: a run of its DAG is not over
     is_busy: bool = False
-    #: the target's section, where that says in which project or region endpoints are looked for
+    #: the target's section, where it names the project or region of the endpoints
     platform: Mapping[str, Any] = field(default_factory=dict)
 
     @property

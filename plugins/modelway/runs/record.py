@@ -19,7 +19,7 @@ from modelway.runs.facts import RunFacts
 from modelway.runs.messages.candidates import CandidateResult, Sweep
 from modelway.runs.messages.checkpoints import StageReport
 from modelway.runs.messages.code import RunPlan
-from modelway.runs.messages.evaluation import Selection
+from modelway.runs.messages.evaluation import ConsideredCheckpoint, Selection
 from modelway.runs.messages.version import FrozenModel, VerifiedModel
 from modelway.runs.reported import StoredEvents
 from modelway.runs.reported_records import architecture_record
@@ -77,7 +77,7 @@ def with_candidates(run: RunRecord, sweep: Sweep, *, failures: Sequence[FailureR
             stage=each.stage,
             reason=_cause(each, failures) if each.state == "failed" else each.reason,
             checkpoint=each.checkpoint,
-            metrics={**each.metrics, **{name: float(text) for name, text in each.not_finite.items()}},
+            metrics=_metrics(each),
             seconds=each.seconds,
             cpu_seconds=each.cpu_seconds,
             gpu_seconds=each.gpu_seconds,
@@ -92,6 +92,11 @@ def with_candidates(run: RunRecord, sweep: Sweep, *, failures: Sequence[FailureR
         seconds=sum(seconds) if seconds else None,
         gpu_seconds=sum(gpu_seconds) if gpu_seconds else None,
     )
+
+
+def _metrics(found: CandidateResult | ConsideredCheckpoint) -> dict[str, float | None]:
+    """Return metrics with those that are not finite, which a message has as text."""
+    return {**found.metrics, **{name: float(text) for name, text in found.not_finite.items()}}
 
 
 def _cause(candidate: CandidateResult, failures: Sequence[FailureRecord]) -> str:
@@ -146,7 +151,7 @@ def version_record(
         evaluations=[
             EvaluationRecord(
                 checkpoint=each.checkpoint,
-                metrics={**each.metrics, **{name: float(text) for name, text in each.not_finite.items()}},
+                metrics=_metrics(each),
                 note=each.left_out or "",
                 digest=each.digest,
                 stage=each.stage,

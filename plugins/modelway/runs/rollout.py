@@ -132,7 +132,7 @@ class Rollout:
         except RolloutAborted:
             raise
         except RolloutChanged as error:
-            # Such as by a person: the next look reads it as it is now.
+            # Such as by a person: the next inspection reads it as it is now.
             return Verdict(action="hold", reason=error.what)
         except Exception as error:
             if not getattr(error, "retryable", True) or time.time() > (self._gives_up_at or 0.0):

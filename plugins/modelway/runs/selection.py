@@ -73,15 +73,16 @@ def _total_cost(results: Iterable[Result]) -> JobCost | None:
     if not costs:
         return None
     return JobCost(
-        seconds=_sum(cost.seconds for cost in costs),
-        cpu_seconds=_sum(cost.cpu_seconds for cost in costs),
+        seconds=known_sum(cost.seconds for cost in costs),
+        cpu_seconds=known_sum(cost.cpu_seconds for cost in costs),
         gpu=costs[0].gpu,
         backend=costs[0].backend,
         peak_memory_bytes=max(cost.peak_memory_bytes or 0 for cost in costs) or None,
     )
 
 
-def _sum(numbers: Iterable[float | None]) -> float | None:
+def known_sum(numbers: Iterable[float | None]) -> float | None:
+    """Return the sum of the numbers that are known, to a thousandth; None where none is."""
     known = [number for number in numbers if number is not None]
     return round(sum(known), 3) if known else None
 

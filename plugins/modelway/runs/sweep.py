@@ -9,7 +9,7 @@ from modelway.runs.candidates import survivors
 from modelway.runs.messages.candidates import Candidate, CandidateResult, Sweep
 from modelway.runs.messages.checkpoints import Checkpoint, StageReport
 from modelway.runs.messages.evaluation import ConsideredCheckpoint, Evaluation, FailedEvaluation, Selection
-from modelway.runs.selection import by_checkpoint, limits_of, unusable_reason
+from modelway.runs.selection import by_checkpoint, known_sum, limits_of, unusable_reason
 
 #: how many names a message lists
 _LISTED = 10
@@ -134,28 +134,25 @@ def _scores(
 def sweep_of(
     *,
     method: str,
-    stages: Sequence[str],
-    entered: Sequence[Sequence[Candidate]],
+    entered: Mapping[str, Sequence[Candidate]],
     reports: Sequence[StageReport],
     selection: Selection,
     mode: str,
 ) -> Sweep:
     """Return what became of every candidate.
 
-    :param stages: the names of the stages, in order
-    :param entered: the candidates that were to train each stage; those of the first are all
+    :param entered: the candidates that were to train each stage, by its name, in order; those of the first are all
     :param selection: among the checkpoints of all candidates
     """
-    chosen = selection.checkpoint.candidate or ""
+    chosen, stages = selection.checkpoint.candidate or "", list(entered)
     best = _best(selection, mode)
     results = []
-    for candidate in entered[0]:
+    for candidate in entered[stages[0]]:
         own = {report.stage: report for report in reports if report.candidate == candidate.id}
-        reached = [stage for stage, those in zip(stages, entered, strict=True) if _has(those, candidate.id)]
+        reached = [stage for stage, those in entered.items() if any(each.id == candidate.id for each in those)]
         shown = best.get(candidate.id)
         if candidate.id == chosen:
             shown = next(each for each in selection.evaluations if each.checkpoint == selection.checkpoint.id)
-        seconds = [report.seconds for report in own.values() if report.seconds is not None]
         results.append(
             CandidateResult(
                 id=candidate.id,
@@ -166,9 +163,9 @@ def sweep_of(
                 checkpoint=shown.checkpoint if shown else None,
                 metrics=shown.metrics if shown else {},
                 not_finite=shown.not_finite if shown else {},
-                seconds=_sum(seconds),
-                cpu_seconds=_sum([report.cpu_seconds for report in own.values() if report.cpu_seconds is not None]),
-                gpu_seconds=_sum([report.seconds * (report.gpu or 0) for report in own.values() if report.seconds]),
+                seconds=known_sum(report.seconds for report in own.values()),
+                cpu_seconds=known_sum(report.cpu_seconds for report in own.values()),
+                gpu_seconds=known_sum(report.seconds * (report.gpu or 0) for report in own.values() if report.seconds),
             )
         )
     return Sweep(method=method, selected=chosen, candidates=tuple(results))
@@ -178,10 +175,6 @@ def training_of(candidate: str, *, stages: Sequence[str], reports: Sequence[Stag
     """Return the reports of one candidate, as if trained alone; a stage that it did not train is skipped."""
     own = {report.stage: report for report in reports if report.candidate == candidate}
     return [own.get(stage) or StageReport(stage=stage, skipped=True, candidate=candidate) for stage in stages]
-
-
-def _has(candidates: Sequence[Candidate], name: str) -> bool:
-    return any(each.id == name for each in candidates)
 
 
 def _state(own: Mapping[str, StageReport], reached: Sequence[str], stages: Sequence[str]) -> str:
@@ -207,7 +200,3 @@ def _best(selection: Selection, mode: str) -> dict[str, ConsideredCheckpoint]:
 
 def _usable(checkpoint: ConsideredCheckpoint, metric: str) -> float | None:
     return checkpoint.metrics.get(metric) if checkpoint.left_out is None else None
-
-
-def _sum(numbers: Sequence[float]) -> float | None:
-    return round(sum(numbers), 3) if numbers else None

@@ -13,7 +13,8 @@ def refused_search(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Refusal]]
     search, train = _mapping(data, "search"), _mapping(data, "train")
     if not search:
         return
-    stages = [each for each in train.get("stages") or () if isinstance(each, dict)] if _has_list(train) else []
+    written = train.get("stages")
+    stages = [each for each in written if isinstance(each, dict)] if isinstance(written, list) else []
     if search.get("method") == "halving" and len(stages) < 2:
         what = "halving decides between two stages, and training has one"
         yield ("search", "method"), Refusal(what, do="Write two or more train.stages, or method: grid")
@@ -24,10 +25,6 @@ def refused_search(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Refusal]]
     if search.get("stop") is not None and any(_several(each) for each in (train, *stages)):
         what = "a training of several processes cannot be ended early by one of them"
         yield ("search", "stop"), Refusal(what, do="Remove it, or train in one process")
-
-
-def _has_list(train: Mapping[str, Any]) -> bool:
-    return isinstance(train.get("stages"), list)
 
 
 def _several(section: Mapping[str, Any]) -> bool:

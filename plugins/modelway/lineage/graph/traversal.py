@@ -69,9 +69,7 @@ def walk(
                     continue
                 nodes[other] = node
                 waiting.append((other, far + 1))
-            ends = (nodes[thing].id, nodes[other].id)
-            source, target = ends if direction == "up" else ends[::-1]
-            edges[GraphEdge(source=source, target=target, relation=relation)] = None
+            edges[_edge(nodes[thing], nodes[other], relation, direction)] = None
     return LineageGraph(
         direction=direction, roots=root_ids, nodes=tuple(nodes.values()), edges=tuple(edges), is_whole=is_whole
     )
@@ -91,11 +89,10 @@ def neighbours(
     :param skip: how many neighbours of each root were returned before
     :param most: how many neighbours of each root to return, the newest first; those that ``dags`` leave out count
     """
-    nodes: dict[Thing, GraphNode] = {}
     edges: dict[GraphEdge, None] = {}
     is_whole = True
     described = [(root, node) for root in roots if (node := describe(connection, root, dags=dags))]
-    nodes.update(described)
+    nodes = dict(described)
     for root, node in described:
         near = list(_neighbours(connection, root, direction, most=skip + most + 1))
         is_whole &= len(near) <= skip + most
@@ -104,13 +101,17 @@ def neighbours(
                 if (found := describe(connection, other, dags=dags)) is None:
                     continue
                 nodes[other] = found
-            ends = (node.id, nodes[other].id)
-            source, target = ends if direction == "up" else ends[::-1]
-            edges[GraphEdge(source=source, target=target, relation=relation)] = None
+            edges[_edge(node, nodes[other], relation, direction)] = None
     root_ids = tuple(node.id for _, node in described)
     return LineageGraph(
         direction=direction, roots=root_ids, nodes=tuple(nodes.values()), edges=tuple(edges), is_whole=is_whole
     )
+
+
+def _edge(node: GraphNode, other: GraphNode, relation: str, direction: str) -> GraphEdge:
+    """Return how a node is related to what was found from it in a direction."""
+    source, target = (node, other) if direction == "up" else (other, node)
+    return GraphEdge(source=source.id, target=target.id, relation=relation)
 
 
 def _neighbours(connection: Connection, thing: Thing, direction: str, *, most: int) -> Iterator[tuple[str, Thing]]:

@@ -2,13 +2,14 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, Select, literal, select, union_all
 
 from modelway.artifacts.asset_names import WantedVersion
 from modelway.errors import UnknownAsset
+from modelway.lineage.read.batches import batches
 from modelway.lineage.records.assets import (
     AssetAliasChange,
     AssetDetail,
@@ -29,8 +30,6 @@ from modelway.lineage.schema.asset_tables import (
 )
 from modelway.lineage.schema.tables import aliases, files, versions
 
-#: SQLite allows 32,766 bound values in a statement
-MANY = 10_000
 #: the most names that an error lists
 _MOST_NAMES = 1_000
 _DO_UPLOAD = "An asset appears here when somebody uploads it, or its model is registered"
@@ -43,12 +42,6 @@ class VersionKey(NamedTuple):
     asset: int
     name: str
     number: int
-
-
-def batches(values: Collection[Any]) -> Iterator[Sequence[Any]]:
-    """Yield the values in batches that a statement allows."""
-    ordered = list(values)
-    return (ordered[start : start + MANY] for start in range(0, len(ordered), MANY))
 
 
 def find_asset(connection: Connection, name: str) -> Row[Any]:

@@ -6,12 +6,11 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select
 
+from modelway.lineage.read.batches import batches
 from modelway.lineage.schema.tables import events
 
 #: the kinds of events
 STARTED, STOPPED = "endpoint-started", "endpoint-stopped"
-#: SQLite allows 32,766 bound values in a statement, PostgreSQL's protocol 65,535
-_MANY = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +35,8 @@ def read_states(
     query = query.where(events.c.kind.in_((STARTED, STOPPED))).order_by(events.c.id.desc())
     if at is not None:
         query = query.where(events.c.at <= at)
-    for start in range(0, len(of_models), _MANY):
-        part = of_models[start : start + _MANY]
-        for model, kind, time, detail in connection.execute(query.where(events.c.model.in_(part))):
+    for some in batches(of_models):
+        for model, kind, time, detail in connection.execute(query.where(events.c.model.in_(some))):
             place = (model, str(detail.get("endpoint")))
             if place in places and place not in found:
                 found[place] = EndpointState(url=str(detail["url"]), stopped_at=time if kind == STOPPED else None)

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, Table, Text, and_, bindparam, cast, exists, select, tuple_
 
+from modelway.lineage.read.batches import batches
 from modelway.lineage.read.run_parts import read_candidates, read_figures, read_importances, read_stages
 from modelway.lineage.records.note import EDITED, note_among
 from modelway.lineage.records.values import NON_FINITE, join_number
@@ -54,8 +55,6 @@ from modelway.lineage.schema.tables import (
     weight_history,
 )
 
-#: SQLite allows 32,766 bound values in a statement, PostgreSQL's protocol 65,535
-_MANY = 10_000
 #: how many versions are read for a message that lists them
 _NEWEST = 1_000
 _NUMBER = re.compile(r"v?\d{1,9}")
@@ -161,9 +160,9 @@ def _shared_columns(row: Row[Any], record: Any) -> dict[str, Any]:
 
 
 def _rows_of(connection: Connection, query: Select[Any], table: Table, keys: list[int]) -> Iterable[Any]:
-    for start in range(0, len(keys), _MANY):
-        # All at once: a driver that is asked row by row takes several times as long.
-        yield from connection.execute(query.where(table.c.version.in_(keys[start : start + _MANY]))).all()
+    for some in batches(keys):
+        # All at once: a driver that returns them row by row takes several times as long.
+        yield from connection.execute(query.where(table.c.version.in_(some))).all()
 
 
 def _version_metrics(connection: Connection, keys: list[int]) -> Mapping[int, dict[str, float | None]]:
@@ -171,8 +170,7 @@ def _version_metrics(connection: Connection, keys: list[int]) -> Mapping[int, di
     columns = version_metrics.c
     query = select(columns.version, columns.name, columns.value, columns.flag)
     # Unpacked: a name of each row's column would cost more than the row.
-    rows: Iterable[Any] = _rows_of(connection, query, version_metrics, keys)
-    for version, name, value, flag in rows:
+    for version, name, value, flag in _rows_of(connection, query, version_metrics, keys):
         numbers[version][name] = NON_FINITE[flag] if flag else value
     return numbers
 

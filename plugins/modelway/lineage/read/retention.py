@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, and_, literal, or_, select, union_all
 
-from modelway.lineage.read.asset_queries import batches
+from modelway.lineage.read.batches import batches
 from modelway.lineage.records.kept import KeepRule, Unselected
 from modelway.lineage.records.retention import StoredFile
 from modelway.lineage.schema.asset_tables import asset_aliases, asset_files, asset_references, asset_versions, assets

@@ -4,18 +4,16 @@ Each function works inside the caller's transaction.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, select
 
+from modelway.lineage.read.batches import batches
 from modelway.lineage.read.endpoint_state import EndpointState, read_states
 from modelway.lineage.records.answers import ServingRecord
 from modelway.lineage.schema.tables import models, runs, versions, weight_history
-
-#: SQLite allows 32,766 bound values in a statement, PostgreSQL's protocol 65,535
-_MANY = 10_000
 
 
 def read_shares(
@@ -48,16 +46,12 @@ def read_shares(
     ]
 
 
-def _parts(keys: Sequence[int]) -> Iterator[Sequence[int]]:
-    return (keys[start : start + _MANY] for start in range(0, len(keys), _MANY))
-
-
 def _named(connection: Connection, keys: Sequence[int]) -> Iterable[Row[Any]]:
     columns = (versions.c.id, versions.c.model, models.c.name, versions.c.number, runs.c.dag_id)
     query: Select[Any] = select(*columns)
     query = query.join_from(versions, models).join(runs, versions.c.run == runs.c.id)
-    for part in _parts(keys):
-        yield from connection.execute(query.where(versions.c.id.in_(part)))
+    for some in batches(keys):
+        yield from connection.execute(query.where(versions.c.id.in_(some)))
 
 
 def _lines(connection: Connection, keys: Sequence[int], at: datetime | None) -> dict[tuple[str, int], list[Row[Any]]]:
@@ -66,8 +60,8 @@ def _lines(connection: Connection, keys: Sequence[int], at: datetime | None) -> 
     query = select(weight_history).order_by(weight_history.c.id.desc())
     if at is not None:
         query = query.where(weight_history.c.at <= at)
-    for part in _parts(keys):
-        for line in connection.execute(query.where(weight_history.c.version.in_(part))):
+    for some in batches(keys):
+        for line in connection.execute(query.where(weight_history.c.version.in_(some))):
             found[line.endpoint, line.version].append(line)
     return found
 

@@ -1,7 +1,7 @@
 """What a person does to a rollout that runs: hold it, let it continue, set the version's share, promote the version.
 
-Whoever judges the rollout reads its record at each look and does it there. ``held`` of the record's detail says who
-holds the step since when, ``leaves`` who ended it; both have ``by`` and ``reason``.
+Whoever judges the rollout reads its record at each inspection and does it there. ``held`` of the record's detail says
+who holds the step since when, ``leaves`` who ended it; both have ``by`` and ``reason``.
 """
 
 from collections.abc import Mapping

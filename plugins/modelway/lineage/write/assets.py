@@ -14,7 +14,8 @@ from sqlalchemy import Connection, delete, insert, select, update
 from modelway.artifacts.asset_names import check_asset_name, check_asset_path, parse_wanted
 from modelway.errors import ModelwayError
 from modelway.lineage.read import asset_queries
-from modelway.lineage.read.asset_queries import VersionKey, batches
+from modelway.lineage.read.asset_queries import VersionKey
+from modelway.lineage.read.batches import batches
 from modelway.lineage.read.holders import read_file_holders
 from modelway.lineage.records.alias import check_alias
 from modelway.lineage.records.assets import (

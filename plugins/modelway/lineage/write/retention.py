@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, insert
 
-from modelway.lineage.read.asset_queries import batches
+from modelway.lineage.read.batches import batches
 from modelway.lineage.read.retention import describe_files, digests_in_use, retained_digests
 from modelway.lineage.records.retention import StoredFile, UnneededFile
 from modelway.lineage.schema.asset_tables import removed_files

@@ -31,9 +31,8 @@ def write_run_parts(
 
 
 def _candidate_rows(run: int, record: RunRecord) -> list[dict[str, Any]]:
-    written = {"params", "metrics"}
     return [
-        vars(each) | {name: plain(getattr(each, name)) for name in written} | {"run": run, "position": position}
+        {"run": run, "position": position} | vars(each) | {"params": plain(each.params), "metrics": plain(each.metrics)}
         for position, each in enumerate(record.candidates)
     ]
 
