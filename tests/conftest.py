@@ -25,7 +25,8 @@ def pytest_collection_finish() -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     skipped = terminalreporter.stats.get("skipped", [])
     if os.environ.get("CI") == "true" and skipped:
-        terminalreporter.write_line(f"{len(skipped)} tests were skipped, on CI none may be", red=True)
+        tests = ", ".join(sorted({each.nodeid for each in skipped}))
+        terminalreporter.write_line(f"tests that were skipped, on CI none may be: {tests}", red=True)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -32,6 +32,9 @@ def report(outcomes: Sequence[Outcome], *, wall: float) -> str:
     unsteady = unsteady_tests(outcomes)
     for step, tests in unsteady.items():
         lines.append(f"UNSTEADY in {step}, passed only when run again alone: {', '.join(tests)}")
+    for each in outcomes:
+        if each.word == "FAILED" and each.step.name not in unsteady:
+            lines.append(f"FAILED {each.step.name}: {each.reason}")
     words = [each.word for each in outcomes if each.step.name not in unsteady]
     lines.append(f"{words.count('passed')} passed, {words.count('FAILED')} failed; {RESULTS.relative_to(ROOT)}/")
     return "\n".join(lines)

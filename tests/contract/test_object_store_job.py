@@ -245,6 +245,7 @@ def test_a_store_that_never_answers_or_refuses_is_an_error(store, tmp_path, monk
         assert len(calls) == count
 
 
+@pytest.mark.emulator
 @pytest.mark.skipif(bool(MISSING), reason="needs gcsfs")
 def test_a_bucket_of_another_project_is_refused_with_what_to_grant(tmp_path, monkeypatch):
     """As Cloud Storage answers where the role is on the project, and the bucket is of another one."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -127,6 +128,17 @@ def test_a_test_that_fails_twice_has_failed(ended):
     assert (first.word, again.word) == ("FAILED", "FAILED")
     assert unsteady_tests([first, again]) == {}
     assert "0 passed, 2 failed" in report([first, again], wall=1)
+    assert f"FAILED few: {first.failed[0]}" in report([first, again], wall=1)
+
+
+def test_a_test_skipped_on_ci_is_named_in_the_summary(ended, tmp_path, monkeypatch):
+    monkeypatch.setenv("CI", "true")
+    (tmp_path / "conftest.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom tests.conftest import *\n"
+    )
+    (only,) = ended("import pytest; pytest.skip('no service')")
+    summary = report([only], wall=1)
+    assert re.search(r"FAILED few: tests that were skipped, on CI none may be: \S*test_it.py::test_two$", summary, re.M)
 
 
 def test_many_failed_tests_are_not_run_again(ended):

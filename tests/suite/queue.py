@@ -37,6 +37,12 @@ class Outcome:
             return "skipped"
         return "FAILED" if self.status else "passed"
 
+    @property
+    def reason(self) -> str:
+        """Why it failed, on one line: a table of steps alone names no test, and a log's end may be cut off."""
+        skipped = re.findall(r"^.*\bon CI none may be\b.*$", self.output, flags=re.MULTILINE)
+        return "; ".join(self.failed) or "; ".join(skipped) or f"exit status {self.status}"
+
 
 #: of more failed tests the change is the reason
 MOST_REPEATED = 10

@@ -53,7 +53,7 @@ def system(*names: str) -> tuple[str, ...]:
 
 
 #: contracts that need this machine alone
-HERE = (*PYTEST, "-m", "not cluster and not database and not vertex")
+HERE = (*PYTEST, "-m", "not cluster and not database and not vertex and not emulator")
 #: these import torch
 FREEZING = contract(
     *("freeze_kinds", "freeze_memory", "freeze_verify", "job_checkpoint", "job_predictions", "job_reports", "job_rows"),
