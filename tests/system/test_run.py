@@ -141,8 +141,38 @@ def test_a_signal_ends_the_run_and_its_training(home, long, number, when):
             process.kill()
 
 
+def test_a_crash_of_the_process_that_runs_the_dag_is_shown_with_its_signal_and_stack(home, long):
+    """As a library of C would end it; its jobs end with it."""
+    run = subprocess.Popen(
+        [MODELWAY, "run", "long"],
+        env=environment(home, long),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        end = time.monotonic() + 120
+        while "sleep" not in {process.name() for process in job_processes(home)}:
+            assert time.monotonic() < end
+            assert run.poll() is None, run.stderr.read()
+            time.sleep(0.2)
+        (runs_dag,) = [
+            each for each in psutil.Process(run.pid).children() if "modelway.cli._dag_test" in each.cmdline()
+        ]
+        runs_dag.send_signal(signal.SIGABRT)
+        _, errors = run.communicate(timeout=60)
+    finally:
+        for process in [run, *job_processes(home)]:
+            process.kill()
+    assert run.returncode == 1
+    assert "the process that ran the DAG was ended by signal 6 (Aborted) before it had an outcome" in errors
+    assert "Fatal Python error: Aborted" in Path(re.search(r"modelway: (\S+\.log): ", errors)[1]).read_text()
+    assert job_processes(home) == []
+
+
 def test_a_run_that_was_stopped_counts_as_failed_for_the_next_one(home):
     """Otherwise the next one would wait for ever for the rollout of a run that is over."""
     with closing(sqlite3.connect(f"file:{home}/airflow-run/airflow.db?mode=ro", uri=True)) as database:
         states = [state for (state,) in database.execute("SELECT state FROM dag_run WHERE dag_id = 'long' ORDER BY id")]
-    assert states == ["failed"] * 3
+    assert states == ["failed"] * 4

@@ -158,8 +158,9 @@ def _run(
         follow(console, run=run, order=task_order(spec), poll_seconds=0.5)
 
     seed = [] if args.seed is None else [f"seed={args.seed}"]
-    _in_a_process([spec.model, json.dumps(about), str(outcome), *seed, *args.set], airflow, log=log, follow=show)
-    return _print_outcome(console, outcome, log)
+    words = [spec.model, json.dumps(about), str(outcome), *seed, *args.set]
+    status = _in_a_process(words, airflow, log=log, follow=show)
+    return _print_outcome(console, outcome, log, status=status)
 
 
 def _new_log(home: Path, model: str) -> Path:
@@ -183,9 +184,10 @@ def _copy(log: Path, running: Callable[[], bool]) -> None:
             time.sleep(0.1)
 
 
-def _print_outcome(console: "Console", outcome: Path, log: Path) -> int:
+def _print_outcome(console: "Console", outcome: Path, log: Path, *, status: int) -> int:
     """Print the summary of a run that succeeded, or why it did not; return the exit status.
 
+    :param status: that of the process that ran the DAG, negative where a signal ended it
     :raises ModelwayError: the process that ran the DAG rejected its values, or crashed
     """
     from modelway.cli.output.summary import Extras, print_failure, print_summary
@@ -194,8 +196,15 @@ def _print_outcome(console: "Console", outcome: Path, log: Path) -> int:
         if shutil.disk_usage(log).free < ALMOST_FULL_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(log.parents[1]))
         last = "\n".join(f"  | {line}" for line in log.read_text(errors="replace").splitlines()[-LAST_LINES:])
+        how = (
+            f"was ended by signal {-status} ({signal.strsignal(-status)})"
+            if status < 0
+            else f"ended with exit status {status}"
+        )
         raise ModelwayError(
-            "the process that ran the DAG broke off", where=str(log), do=f"Its log ends like this:\n{last}"
+            f"the process that ran the DAG {how} before it had an outcome",
+            where=str(log),
+            do=f"Its log ends like this:\n{last}",
         )
     came = json.loads(outcome.read_text())
     outcome.unlink()
@@ -285,8 +294,8 @@ def run_conf(spec: "ModelSpec", assignments: Sequence[str]) -> dict[str, Any]:
     return conf
 
 
-def _in_a_process(arguments: list[str], airflow: "LocalAirflow", *, log: Path, follow: "Follow") -> None:
-    """Run the DAG in a process of its own; however that ends, only what serves is left running.
+def _in_a_process(arguments: list[str], airflow: "LocalAirflow", *, log: Path, follow: "Follow") -> int:
+    """Run the DAG in a process of its own and return its exit status; only what serves is left running.
 
     Airflow treats an interrupt as a failed task, which it retries, and replaces our signal handler with its own: only
     another process than the one that it runs in can end it.
@@ -303,7 +312,8 @@ def _in_a_process(arguments: list[str], airflow: "LocalAirflow", *, log: Path, f
         try:
             with log.open("ab") as output:
                 process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "modelway.cli._dag_test", *arguments],
+                    # A library that aborts leaves its stack in the log. Airflow takes SIGSEGV for itself.
+                    [sys.executable, "-P", "-X", "faulthandler", "-m", "modelway.cli._dag_test", *arguments],
                     env=airflow.environment,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
@@ -312,7 +322,7 @@ def _in_a_process(arguments: list[str], airflow: "LocalAirflow", *, log: Path, f
                     preexec_fn=dies_with_parent(signal.SIGKILL),
                 )
             follow(process)
-            process.wait()
+            return process.wait()
         finally:
             ignore_interrupts()
     finally:
