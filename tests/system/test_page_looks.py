@@ -129,7 +129,7 @@ def browser():
         yield opened
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [1280, 360])
 def test_nothing_reaches_beyond_the_window_is_cut_off_or_overlaps(browser, pages, width):
     resize(browser, width=width)
     charts = 0

@@ -25,8 +25,6 @@ CHANGES, ROLLOUTS = 200, 20
 CHECKS, REQUESTS = 1_000, 50
 #: moves of aliases that the page of a model shows
 MOVES = 50
-#: kinds of things in the lineage that no run made
-OF_NOBODY = ("code", "commit", "endpoint", "environment", "file")
 
 
 class ReadableLineage:
@@ -150,11 +148,6 @@ class ReadableLineage:
         graph, dags = self._lineage.graph, self._dags
         try:
             found = graph.neighbours(node, direction=direction, skip=skip, most=most, dags=dags)
-            if len(found.nodes) == len(found.roots) and any(each.kind in OF_NOBODY for each in found.nodes):
-                # An endpoint, a commit, …: whoever may read nothing that is next to it does not learn that it exists.
-                near = [graph.neighbours(node, direction=each, most=most, dags=dags) for each in ("up", "down")]
-                if all(len(each.nodes) == len(each.roots) for each in near):
-                    raise unknown
         except UnknownVersion:
             # Its message would list models that the user may not read.
             raise unknown from None
@@ -253,6 +246,21 @@ class ReadableLineage:
         if self._lineage is None or dag not in self._dags:
             return []
         return self._lineage.accounts_of_run(dag_id=dag, run_id=run)
+
+    def made_by_run(self, dag: str, run: str, *, what: str) -> tuple[str, int] | str | None:
+        """Return the version that a run of a readable DAG made or moves, or the endpoint; None: none yet, or several.
+
+        :param what: ``version``, which is returned with its model, or ``endpoint``
+        """
+        if self._lineage is None or dag not in self._dags:
+            return None
+        moved = self._lineage.rollouts_of_run(f"{dag}/{run}", dags=self._dags)
+        if what == "endpoint":
+            names = {each.endpoint for each in moved if self._lineage.weight_history(each.endpoint, dags=self._dags)}
+            return names.pop() if len(names) == 1 else None
+        found = {(each.model, each.version) for each in moved}
+        found |= {(each.model, each.version) for each in self.accounts(dag, run) if each.version is not None}
+        return found.pop() if len(found) == 1 else None
 
     def account_of(self, wanted: str, *, model: str | None) -> RunAccount:
         """Return how a run of a readable DAG went: the run with this id or, for a model's name, its last run.
