@@ -67,9 +67,11 @@ class Lab:
         """Return the events of OpenLineage about the run; others are about its version."""
         assert self.openlineage is not None
         run_id = self.start(dag_id)
-        of_runs = [event for event in self.openlineage.taken if "run" in event]
-        received = [(event, event["run"]["facets"]["modelway_model"]) for event in of_runs]
-        return [event for event, model in received if (model["dagId"], model["runId"]) == (dag_id, run_id)]
+        # Those of a sweep's candidates are about runs of their own.
+        received = [
+            (event, event.get("run", {}).get("facets", {}).get("modelway_model")) for event in self.openlineage.taken
+        ]
+        return [event for event, model in received if model and (model["dagId"], model["runId"]) == (dag_id, run_id)]
 
     @property
     def models(self) -> Path:
@@ -283,6 +285,7 @@ def lab(
             "crashes",
             "unwritable",
             "swept",
+            "all-raise",
         ):
             lab.start(dag_id)
         yield lab

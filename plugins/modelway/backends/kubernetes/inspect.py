@@ -17,7 +17,7 @@ from modelway.backends.kubernetes.attempts import (
 )
 from modelway.backends.kubernetes.folders import Folders
 from modelway.backends.kubernetes.objects import Objects
-from modelway.backends.kubernetes.pods import is_alive, is_suspended
+from modelway.backends.kubernetes.pods import image_digest, is_alive, is_suspended
 from modelway.backends.kubernetes.status import (
     Observed,
     is_active,
@@ -117,4 +117,8 @@ class StatusReader:
             with contextlib.suppress(SubmitFailed):
                 seen = replace(seen, events=self._objects.events(record.namespace, name, now=True))
                 status = status_of(seen, now=datetime.now(UTC))
+        if status.state.is_terminal and not now and image_seen(attempt) is None:
+            # The Job's watch may be ahead of that of its pods: a short job is over before a pod is seen with its image.
+            with contextlib.suppress(SubmitFailed):
+                status = replace(status, image_digest=image_digest(self._objects.now(record)[1]))
         return status
