@@ -44,7 +44,7 @@ class ReadableLineage:
         return self._find()
 
     def at_once(self) -> AbstractContextManager[None]:
-        """Let all reads of a block share one connection and see one state; nothing may be written within it."""
+        """Let all reads of a block share one connection; nothing may be written within it."""
         return self._lineage.reading_once() if self._lineage else nullcontext()
 
     @cached_property

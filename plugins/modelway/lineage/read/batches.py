@@ -8,7 +8,7 @@ _Value = TypeVar("_Value")
 _MANY = 10_000
 
 
-def batches(values: Collection[_Value], *, most: int = _MANY) -> Iterator[Sequence[_Value]]:
+def batches(values: Collection[_Value]) -> Iterator[Sequence[_Value]]:
     """Yield the values in batches that a statement allows."""
     ordered = list(values)
-    return (ordered[start : start + most] for start in range(0, len(ordered), most))
+    return (ordered[start : start + _MANY] for start in range(0, len(ordered), _MANY))

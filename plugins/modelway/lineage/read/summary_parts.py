@@ -15,11 +15,9 @@ from modelway.lineage.read.batches import batches
 from modelway.lineage.records.values import NON_FINITE
 from modelway.lineage.records.version import ImageRecord
 from modelway.lineage.schema.columns import Text, UtcTime
-from modelway.lineage.schema.tables import aliases, deployments, events, images, version_metrics
+from modelway.lineage.schema.tables import aliases, deployments, events, images, version_metrics, versions
 
 _KEYS = bindparam("keys", expanding=True)
-#: keys of a statement that has them four times: SQLite allows 32,766 bound values
-_MANY = 8_000
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ def read_metrics(connection: Connection, keys: Sequence[int]) -> Mapping[int, di
 def read_parts(connection: Connection, keys: Sequence[int]) -> SummaryParts:
     """Return the other parts: few rows of each version, so that an answer of the database costs more than they do."""
     found, newest = SummaryParts(), defaultdict[int, int](int)
-    for some in batches(keys, most=_MANY):
+    for some in batches(keys):
         rows = connection.execute(_parts(), {"keys": some}).all()
         for kind, version, name, digest, reference, number, at, detail in sorted(rows, key=lambda row: row[2]):
             if kind == "alias":
@@ -81,9 +79,13 @@ def _parts() -> CompoundSelect[Any]:
         ("weight", deployments, (deployments.c.endpoint, text, text, deployments.c.weight, time, data)),
         ("event", events, (empty, text, text, zero, time, events.c.detail)),
     )
+    # The keys stand once in the statement, and with no other value: the driver remembers how to send one of at most 50.
+    wanted = select(versions.c.id).where(versions.c.id.in_(_KEYS)).cte("wanted")
     found = [
-        select(literal_column(f"'{kind}'").label("kind"), table.c.version, *columns).where(table.c.version.in_(_KEYS))
+        select(literal_column(f"'{kind}'").label("kind"), table.c.version, *columns).join_from(
+            table, wanted, table.c.version == wanted.c.id
+        )
         for kind, table, columns in queries
     ]
-    found[-1] = found[-1].where(events.c.kind == "version-registered")
+    found[-1] = found[-1].where(events.c.kind == literal_column("'version-registered'"))
     return union_all(*found)
