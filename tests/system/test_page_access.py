@@ -194,13 +194,31 @@ def test_the_page_is_in_airflows_navigation(airflow: str) -> None:
     assert _get(airflow, "/api/v2/plugins/importErrors", **headers).json()["import_errors"] == []
 
 
+def follow_the_commit(browser: Chrome) -> None:
+    """Press the link to a version's commit: another site opens in a new tab, which the frame's sandbox forbids."""
+    link = wait(browser, By.CSS_SELECTOR, "a[href*='gitlab.invalid']")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", link)
+    link.click()
+    WebDriverWait(browser, WAIT_SECONDS).until(expected.number_of_windows_to_be(2))
+    airflows, opened = browser.window_handles
+    browser.switch_to.window(opened)
+    WebDriverWait(browser, WAIT_SECONDS).until(expected.url_contains("gitlab.invalid"))
+    assert browser.current_url == f"https://gitlab.invalid/team/digits/-/commit/c0ffee{'0' * 34}"
+    assert browser.execute_script("return window.opener") is None
+    browser.close()
+    browser.switch_to.window(airflows)
+
+
 def test_the_frame_takes_airflows_theme_and_its_links_open_airflows_pages(airflow: str) -> None:
     with open_browser() as browser:
         log_in(browser, url=airflow, user="ada", password="ada-s")
         wait(browser, By.LINK_TEXT, "Models").click()
         browser.switch_to.frame(wait(browser, By.TAG_NAME, "iframe"))
-        for link in ("digits", "v1", "Lineage"):
+        for link in ("digits", "v1"):
             wait(browser, By.LINK_TEXT, link).click()
+        follow_the_commit(browser)
+        browser.switch_to.frame(wait(browser, By.TAG_NAME, "iframe"))
+        wait(browser, By.LINK_TEXT, "Lineage").click()
         wait(browser, By.XPATH, "//h1[starts-with(., 'Lineage of digits v1')]")
         for theme, change in (("dark", "add"), ("light", "remove")):
             browser.switch_to.default_content()
@@ -211,48 +229,6 @@ def test_the_frame_takes_airflows_theme_and_its_links_open_airflows_pages(airflo
         browser.find_element(By.LINK_TEXT, "digits/manual__1").click()
         browser.switch_to.default_content()
         WebDriverWait(browser, WAIT_SECONDS).until(expected.url_contains("/team/dags/digits/runs/manual__1"))
-
-
-def test_a_link_to_another_site_opens_a_new_tab_outside_the_frame(airflow: str) -> None:
-    """The frame's sandbox lets it open none by itself."""
-    with open_browser() as browser:
-        log_in(browser, url=airflow, user="ada", password="ada-s")
-        browser.get(f"{airflow}/dags/digits/plugin/model")
-        browser.switch_to.frame(wait(browser, By.TAG_NAME, "iframe"))
-        wait(browser, By.LINK_TEXT, "v1").click()
-        link = wait(browser, By.CSS_SELECTOR, "a[href*='gitlab.invalid']")
-        browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", link)
-        link.click()
-        WebDriverWait(browser, WAIT_SECONDS).until(expected.number_of_windows_to_be(2))
-        browser.switch_to.window(browser.window_handles[1])
-        WebDriverWait(browser, WAIT_SECONDS).until(expected.url_contains("gitlab.invalid"))
-        assert browser.current_url == f"https://gitlab.invalid/team/digits/-/commit/c0ffee{'0' * 34}"
-        assert browser.execute_script("return window.opener") is None
-
-
-def test_a_task_links_to_its_run_its_version_and_its_endpoint_before_it_has_ended(airflow: str) -> None:
-    """No task runs here: what Airflow shows of one that has not even begun, it shows while it runs."""
-    headers = {"authorization": f"Bearer {_token(airflow, 'ada')}"}
-    _begin_run_of_rollout(airflow)
-
-    def links(task: str) -> dict[str, str]:
-        path = f"/api/v2/dags/digits/dagRuns/of-rollout/taskInstances/{task}/links"
-        found: dict[str, str] = _get(airflow, path, **headers).json()["extra_links"]
-        return found
-
-    page = f"{airflow}/modelway/of-run?dag=digits&run=of-rollout"
-    assert links("find") == {"Live run": page}
-    found = links("promote")
-    assert found == {"Live run": page, "Version": f"{page}&to=version", "Endpoint": f"{page}&to=endpoint"}
-    with open_browser() as browser:
-        log_in(browser, url=airflow, user="ada", password="ada-s")
-        for name, heading in (
-            ("Live run", "Run of digits"),
-            ("Version", "letters v1"),
-            ("Endpoint", "Endpoint letters"),
-        ):
-            browser.get(found[name])
-            wait(browser, By.XPATH, f"//h1[starts-with(., '{heading}')]")
 
 
 def test_the_page_of_a_dag_has_a_tab_with_its_models(airflow: str) -> None:
@@ -387,6 +363,25 @@ def test_a_rollout_is_ended_once_from_the_page_of_its_endpoint(airflow: str) -> 
         assert act(browser, "close", reason="its worker died").startswith("Airflow does not know this DAG")
     ended = httpx.get(run, headers=headers, timeout=60).json()
     assert (ended["state"], ended["note"]) == ("failed", "too slow")
+
+
+def test_a_task_links_to_its_run_its_version_and_its_endpoint_before_it_has_ended(airflow: str) -> None:
+    """No task runs here: what Airflow shows of one that has not even begun, it shows while it runs."""
+    headers = {"authorization": f"Bearer {_token(airflow, 'ada')}"}
+    _begin_run_of_rollout(airflow)
+
+    def links(task: str) -> dict[str, str]:
+        path = f"/api/v2/dags/digits/dagRuns/of-rollout/taskInstances/{task}/links"
+        found: dict[str, str] = _get(airflow, path, **headers).json()["extra_links"]
+        return found
+
+    page = f"{airflow}/modelway/of-run?dag=digits&run=of-rollout"
+    assert links("find") == {"Live run": page}
+    found = links("promote")
+    assert found == {"Live run": page, "Version": f"{page}&to=version", "Endpoint": f"{page}&to=endpoint"}
+    for name, heading in (("Live run", "Run of digits"), ("Version", "letters v1"), ("Endpoint", "Endpoint letters")):
+        page = httpx.get(found[name], headers={**headers, "accept": "text/html"}, follow_redirects=True, timeout=60)
+        assert f"<h1>{heading}" in page.text, name
 
 
 #: where the screenshots of docs/tour.md go: `MODELWAY_TOUR=docs/images pytest … -k tour` makes them anew

@@ -1,6 +1,6 @@
 """What one user may read of the lineage: the versions that runs of their DAGs made."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -30,14 +30,21 @@ MOVES = 50
 class ReadableLineage:
     """What one user may read of the lineage in one request; everything else does not exist for them."""
 
-    def __init__(self, lineage: Lineage | None, dags: frozenset[str]) -> None:
-        """Show what runs of ``dags`` made; no lineage: nothing was registered yet."""
-        self._lineage = lineage
+    def __init__(self, find: Callable[[], Lineage | None], dags: frozenset[str]) -> None:
+        """Show what runs of ``dags`` made.
+
+        :param find: opens the lineage, when it is read first; None: nothing was registered yet
+        """
+        self._find = find
         self._dags = dags
         self._models: dict[str, ModelSummary] = {}
 
+    @cached_property
+    def _lineage(self) -> Lineage | None:
+        return self._find()
+
     def at_once(self) -> AbstractContextManager[None]:
-        """Let all reads of a block share one connection and see one state; nothing may be written within it."""
+        """Let all reads of a block share one connection; nothing may be written within it."""
         return self._lineage.reading_once() if self._lineage else nullcontext()
 
     @cached_property
@@ -223,6 +230,13 @@ class ReadableLineage:
         rollouts = self._lineage.rollouts(name, dags=self._dags, limit=ROLLOUTS)
         return EndpointView(name=name, shares=tuple(shares), changes=tuple(changes), rollouts=tuple(rollouts))
 
+    def served(self, view: EndpointView) -> tuple[int | None, int | None]:
+        """Return the version that took over an endpoint last, and the one before it; None: none that one may read."""
+        served = self._lineage.served_before(view.name) if self._lineage else (None, None)
+        readable = self._readable_of(view.model, {each for each in served if each})
+        current, before = (each if each in readable else None for each in served)
+        return current, before
+
     def actions(self, view: EndpointView) -> dict[str, Any]:
         """Return what can be done with the traffic of an endpoint; see ``EndpointView.actions``.
 
@@ -234,9 +248,7 @@ class ReadableLineage:
         environments = environments_by_endpoint(spec, model)
         if view.name not in environments:
             return {}
-        served = self._lineage.served_before(view.name)
-        readable = self._readable_of(model, {each for each in served if each})
-        current, before = (each if each in readable else None for each in served)
+        current, before = self.served(view)
         section = spec.get("rollout")
         when_busy = str(section.get("when_busy") or "wait") if isinstance(section, Mapping) else "wait"
         return view.actions(current=current, before=before, environment=environments[view.name], when_busy=when_busy)
