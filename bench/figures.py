@@ -188,6 +188,7 @@ def _counting(document: Document) -> Iterator[Figure]:
     for rate, share in document["shares"].items():
         name = f"counting, {rate} requests a second"
         yield Figure(name=name, value=round(100 * share, 2), unit="% of a request's CPU", target=1.0)
+    yield Figure(name="counting, in a burst", value=round(100 * document["burst"], 2), unit="% of a request's CPU")
 
 
 def _train(document: Document) -> Iterator[Figure]:
