@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,48 @@ def test_other_code_has_entries_of_its_own(models, built, tmp_path, monkeypatch)
     finally:
         parse_cache._code.cache_clear()
     assert built == ["one", "two"] * 3
+
+
+def test_other_code_of_an_installed_member_has_entries_of_its_own(models, tmp_path, monkeypatch):
+    site = tmp_path / "site"
+    monkeypatch.syspath_prepend(site)
+    (site / "toybox").mkdir(parents=True)
+    (information := site / "toybox-1.0.dist-info").mkdir()
+    (information / "entry_points.txt").write_text("[modelway.backends]\ntoy = toybox.member:MEMBER\n")
+
+    def folder(version: str, code: str) -> Path:
+        (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: toybox\nVersion: {version}\n")
+        (site / "toybox" / "__init__.py").write_text(code)
+        (found,) = (entry for each in distributions(path=[str(site)]) for entry in each.entry_points)
+        monkeypatch.setattr(parse_cache.ports, "installed", lambda port: {"toy": found} if port == "backends" else {})
+        parse_cache._code.cache_clear()
+        return ParseCache(models, versions=(), writes=True)._folder
+
+    try:
+        folders = [folder("1.0", ""), folder("1.1", ""), folder("1.1", "x = 1\n"), folder("1.0", "")]
+    finally:
+        parse_cache._code.cache_clear()
+    assert None not in folders
+    assert len({*folders[:3]}) == 3
+
+
+def test_code_that_cannot_be_read_costs_only_time(models, built, tmp_path, monkeypatch):
+    package = tmp_path / "modelway"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    monkeypatch.setattr(parse_cache.modelway, "__file__", str(package / "__init__.py"))
+    parse_cache._code.cache_clear()
+    try:
+        # An editor's lock.
+        (package / ".#__init__.py").symlink_to("mia@desk.1")
+        assert loaded(models) == loaded(models)
+        assert built == ["one", "two"]
+        (package / "gone.py").symlink_to("nowhere")
+        parse_cache._code.cache_clear()
+        assert [*loaded(models)] == ["one", "two"]
+        assert built == ["one", "two"] * 2
+    finally:
+        parse_cache._code.cache_clear()
 
 
 def test_other_versions_have_entries_of_their_own(models):

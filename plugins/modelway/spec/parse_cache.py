@@ -5,6 +5,7 @@ everything else that they depend on: modelway's code, Airflow, the members of th
 """
 
 import hashlib
+import importlib.util
 import io
 import logging
 import os
@@ -13,8 +14,10 @@ import platform
 import shutil
 import stat
 import sys
+import uuid
 from collections.abc import Iterator, Mapping
 from functools import cache
+from importlib.metadata import EntryPoint
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -47,7 +50,7 @@ class ParseCache:
         self._models, self._writes = models.absolute(), writes
         self._sources: dict[Path, Mapping[str, bytes]] = {}
         self._digests: dict[str, bytes | None] = {}
-        self._folder = _own_folder(_surroundings(versions), writes=writes)
+        self._folder = _own_folder(versions, writes=writes)
 
     def load(self, file: Path, part: str) -> Any:
         """Return what was stored of a model; None where nothing was, or where one of its files has changed since.
@@ -84,7 +87,8 @@ class ParseCache:
         if (named := self._sources.get(file)) is None:
             return
         entry = self._entry(self._folder, file, part)
-        beside = entry.with_name(f".{entry.name}.{os.getpid()}")
+        # Not by the process: containers that share a home have the same ids.
+        beside = entry.with_name(f".{entry.name}.{uuid.uuid4().hex}")
         try:
             content = io.BytesIO()
             _Writer(content, self._models).dump(value)
@@ -136,18 +140,19 @@ class _Reader(pickle.Unpickler):
         return self._models / pid
 
 
-def _own_folder(name: str, *, writes: bool) -> Path | None:
+def _own_folder(versions: tuple[str, ...], *, writes: bool) -> Path | None:
     """Return the folder of the entries; None where there is none, or where others may write to it."""
-    above = home_folder() / FOLDER
-    folder = above / name
     try:
+        above = home_folder() / FOLDER
+        folder = above / _surroundings(versions)
         if writes and not folder.is_dir():
             above.mkdir(parents=True, exist_ok=True)
             folder.mkdir(mode=0o700)
             _remove_others(above, folder)
         status = os.lstat(folder)
-    except OSError as error:
-        _log.debug("%s is not usable: %s", folder, error)
+    # Also what finding an installed member raises, and a file of the code that is gone meanwhile.
+    except Exception as error:
+        _log.debug("there is no folder for entries: %s", error)
         return None
     # Reading an entry runs what it says.
     is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
@@ -173,15 +178,22 @@ def _surroundings(versions: tuple[str, ...]) -> str:
 def _code() -> tuple[str, ...]:
     """Return the versions of what is imported, and the stamps of its files: a checkout changes under one version."""
     installed = [entry for port in _PORTS for entry in ports.installed(port).values()]
-    folders = [Path(modelway.__file__).parent]
-    folders += [Path(file).parent for entry in installed if (file := _file_of(entry.module))]
     python = f"{platform.python_version()} {sys.implementation.cache_tag}"
-    stamps = (stamp for each in folders for stamp in _stamps(str(each)))
-    return (python, pydantic.VERSION, *map(str, installed), *stamps)
+    members = (part for each in installed for part in _member(each))
+    return (python, pydantic.VERSION, *_stamps(str(Path(modelway.__file__).parent)), *members)
 
 
-def _file_of(module: str) -> str | None:
-    return getattr(sys.modules.get(module), "__file__", None)
+def _member(entry: EntryPoint) -> Iterator[str]:
+    """Yield what distinguishes the code of an installed member, which is not imported for that."""
+    yield f"{entry} {entry.dist.version if entry.dist else ''}"
+    found = importlib.util.find_spec(entry.module.partition(".")[0])
+    if found is None:
+        return
+    for folder in found.submodule_search_locations or ():
+        yield from _stamps(folder)
+    if not found.submodule_search_locations and found.origin:
+        status = os.stat(found.origin)
+        yield f"{found.origin} {status.st_size} {status.st_mtime_ns}"
 
 
 def _stamps(folder: str) -> Iterator[str]:
@@ -189,10 +201,13 @@ def _stamps(folder: str) -> Iterator[str]:
     yield folder
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
+            # Also the locks of editors, which are links to nowhere.
+            if entry.name.startswith((".", "__pycache__")):
+                continue
             if entry.name.endswith(".py"):
                 status = entry.stat()
                 yield f"{entry.name} {status.st_size} {status.st_mtime_ns}"
-            elif entry.is_dir() and not entry.name.startswith((".", "__pycache__")):
+            elif entry.is_dir():
                 yield from _stamps(entry.path)
 
 
