@@ -20,6 +20,7 @@ from openlineage.client.generated import base
 RUN_FACETS = {
     "errorMessage": facet_v2.error_message_run.ErrorMessageRunFacet,
     "nominalTime": facet_v2.nominal_time_run.NominalTimeRunFacet,
+    "parent": facet_v2.parent_run.ParentRunFacet,
     "processing_engine": facet_v2.processing_engine_run.ProcessingEngineRunFacet,
 }
 JOB_FACETS = {

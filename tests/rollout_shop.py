@@ -41,10 +41,13 @@ class Shop:
     def state(self, *, dag_id, run_id):
         return "failed" if run_id in self.failed else "running"
 
-    def make(self, number, *, wrong=False, scale=None, output="y", model="tiny", sketches=None, sums=False):
+    def make(
+        self, number, *, wrong=False, scale=None, output="y", model="tiny", sketches=None, sums=False, candidates=()
+    ):
         """Register a version whose answer is its number, or ``scale``, and build its image.
 
         :param sketches: what freezing counted of the rows of its evaluation
+        :param candidates: of the sweep that it came from
         :param sums: it answers a row with the sum of its answers
         """
         scale = number if scale is None else scale
@@ -64,7 +67,7 @@ class Shop:
         )
         record = VersionRecord(
             model=model,
-            run=RunRecord(dag_id=model, run_id=f"run-{number}"),
+            run=RunRecord(dag_id=model, run_id=f"run-{number}", candidates=candidates),
             archive_uri=archive.uri,
             archive_digest=archive.digest,
             archive_size=archive.size,

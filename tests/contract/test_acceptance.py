@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from modelway.lineage.records.version import CandidateRecord
 from modelway.lineage.schema.tables import rollouts
 from modelway.operators import job_operator
 from modelway.operators.accept import AcceptVersionOperator
@@ -85,6 +86,14 @@ def test_a_version_that_answers_as_its_author_wants_is_accepted(shop):
     shop.promote(1, shop.deployed)
     assert accept(shop, 1, most=0) == {"metrics": {}}, "its rollout is over"
     assert shop.weights == {1: 100}
+
+
+def test_a_version_of_a_sweep_is_tested_with_the_parameters_of_its_candidate(shop):
+    others = [CandidateRecord(name=f"c0{n}", params={"most": 0}, state="trained") for n in (1, 3)]
+    selected = CandidateRecord(name="c02", params={"most": 9, "rate": 0.5}, state="selected")
+    shop.make(2, candidates=(others[0], selected, others[1]))
+    shop.deployed = shop.deploy(2)
+    assert accept(shop, 2, most=0, searched=["most"]) == {"metrics": {"rows": 2.0}}
 
 
 def test_a_long_acceptance_shows_that_its_rollout_lives(shop, monkeypatch, tmp_path):

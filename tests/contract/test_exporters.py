@@ -27,10 +27,11 @@ from modelway.lineage.schema.asset_tables import outbox as rows
 from modelway.lineage.schema.engine import reading, writing
 from modelway.lineage.store import Lineage, open_lineage
 from modelway.ports import known
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from tests.exporter_servers import RecordingServer, recording_server
 from tests.lineage_samples import make_record
+from tests.sweep_samples import sweep_record
 
 REFUSED = (400, json.dumps({"error_code": "INVALID_PARAMETER_VALUE", "message": "the name is too long"}))
 
@@ -97,6 +98,20 @@ def test_a_fact_is_kept_in_the_transaction_that_writes_it(store: Lineage, monkey
     assert {row.fact["version"] for row in kept} == {1}
     store.register(make_record(alias="candidate"))
     assert facts(store) == kept, "the same again is no new fact"
+
+
+def test_the_candidates_of_a_sweep_follow_their_version(store: Lineage, name: str) -> None:
+    store.register(sweep_record())
+    wanted = ["c01", "c02", "c03", "c04"] if "candidate-ended" in exporter_kinds(name) else []
+    kinds = [row.kind for row in facts(store)]
+    assert kinds == ["version-registered", *["candidate-ended"] * len(wanted)]
+    assert [row.fact["candidate"]["name"] for row in facts(store)[1:]] == wanted
+    store.register(sweep_record())
+    assert len(facts(store)) == len(kinds), "the same again is no new fact"
+    with writing(store.engine) as connection:
+        connection.execute(delete(rows))
+    assert store.exports.add_model("digits", exporters=[name]) == len(kinds)
+    assert [row.kind for row in facts(store)] == kinds
 
 
 def test_who_is_not_configured_is_told_nothing(url: str) -> None:

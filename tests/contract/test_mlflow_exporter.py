@@ -18,6 +18,7 @@ from modelway.lineage.store import Lineage, open_lineage
 from tests.exporter_servers import doorway
 from tests.lineage_samples import make_record
 from tests.mlflow_server import MlflowServer, mlflow_server
+from tests.sweep_samples import sweep_record
 
 
 @pytest.fixture(scope="module")
@@ -313,6 +314,32 @@ def test_an_answer_lost_at_any_request_makes_nothing_twice(server: MlflowServer,
         assert registered["aliases"] == {"best": "1"}
         assert {each["name"] for each in run["inputs"]} == {"images", "sales"}
         assert len(run["inputs"]) == 2
+
+
+def test_the_candidates_of_a_sweep_are_runs_below_the_versions_run(server: MlflowServer, store: Lineage) -> None:
+    store.register(sweep_record("manual__1", model="swept"))
+    with doorway(server.url) as door:
+        door.lose = lambda number: number % 3 == 0
+        for _ in range(20):
+            if not send(store, door.url).error:
+                break
+    sent(store, server.url)
+    runs, registered = of_model(server, "swept")
+    (parent,) = (run for run in runs if "modelway.run" in run["tags"])
+    below = {run["name"]: run for run in runs if run["tags"].get("mlflow.parentRunId") == parent["id"]}
+    assert len(runs) == 5, "each lost answer was sent again, and made nothing twice"
+    assert {name: (run["status"], run["tags"]["modelway.state"]) for name, run in below.items()} == {
+        **{"c01": ("FINISHED", "trained"), "c02": ("FINISHED", "selected")},
+        **{"c03": ("KILLED", "stopped"), "c04": ("FAILED", "failed")},
+    }
+    assert parent["status"] == "FINISHED"
+    assert [version["run"] for version in registered["versions"]] == [parent["id"]]
+    two, three = below["c02"], below["c03"]
+    assert (two["params"], two["last"]) == ({"rate": "0.25", "name": "x"}, {"loss": "0.25"})
+    assert (three["last"], three["tags"]["modelway.reason"]) == ({"loss": "nan"}, "loss is nan")
+    assert (two["end"] - two["start"], two["start"]) == (20_000, parent["start"])
+    assert two["tags"].items() >= {"modelway.version": "1", "modelway.checkpoint": "c02-full-000002"}.items()
+    assert below["c04"]["last"] == {}
 
 
 def test_a_server_killed_in_the_midst_of_a_version_has_it_once_when_it_is_back(

@@ -16,6 +16,7 @@ from modelway.lineage.store import Lineage, open_lineage
 from tests.exporter_servers import RecordingServer, recording_server
 from tests.lineage_samples import make_record
 from tests.openlineage_schema import problems
+from tests.sweep_samples import sweep_record
 
 
 @pytest.fixture
@@ -190,6 +191,26 @@ def test_a_repository_is_a_uri_however_git_writes_it() -> None:
     assert _web_address("https://example.org/a.git") == "https://example.org/a.git"
     assert _web_address("git@example.org:team/a.git") == "ssh://git@example.org/team/a.git"
     assert _web_address("/srv/git/a") == "file:///srv/git/a"
+
+
+def test_each_candidate_of_a_sweep_is_a_run_below_the_versions_run(store: Lineage, server: RecordingServer) -> None:
+    store.register(sweep_record("manual__1"))
+    made, *candidates = sent(store, server)
+    parent = {"run": {"runId": made["run"]["runId"]}, "job": {"namespace": "modelway", "name": "digits"}}
+    found = [each["run"]["facets"]["modelway_candidate"] for each in candidates]
+    assert [(each["name"], event["eventType"]) for each, event in zip(found, candidates, strict=True)] == [
+        *(("c01", "COMPLETE"), ("c02", "COMPLETE"), ("c03", "ABORT"), ("c04", "FAIL"))
+    ]
+    for event in candidates:
+        facets = event["run"]["facets"]
+        assert facets["parent"].items() >= parent.items()
+        assert event["job"]["name"] == "digits.candidate"
+        assert event["eventTime"] == made["eventTime"]
+    assert len({event["run"]["runId"] for event in [made, *candidates]}) == 5
+    wanted = {"version": 1, "state": "selected", "params": {"rate": 0.25, "name": "x"}, "metrics": {"loss": 0.25}}
+    assert found[1].items() >= (wanted | {"gpuSeconds": 40.0, "checkpoint": "c02-full-000002"}).items()
+    assert found[2].items() >= {"metrics": {"loss": "NaN"}, "reason": "loss is nan"}.items()
+    assert candidates[3]["run"]["facets"]["errorMessage"]["message"] == "the training failed"
 
 
 def test_one_data_set_of_two_stages_is_one_input(store: Lineage, server: RecordingServer) -> None:

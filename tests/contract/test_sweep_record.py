@@ -3,48 +3,24 @@
 import json
 import math
 import re
-from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from modelway.cli import main
 from modelway.errors import ModelwayError
-from modelway.lineage.records.version import CandidateRecord, FailureRecord, VersionRecord
+from modelway.lineage.records.version import CandidateRecord, FailureRecord
 from modelway.lineage.store import open_lineage
-from modelway.runs.messages.candidates import CandidateResult, Sweep
+from modelway.runs.messages.candidates import Sweep
 from modelway.runs.record import with_candidates
 
 from tests.lineage_samples import make_record
 from tests.mounted_pages import MountedPages
-
-CANDIDATES = (
-    CandidateResult(
-        **{"id": "c01", "params": {"rate": 0.1, "name": "a<b>"}, "state": "trained", "stage": "full"},
-        **{"checkpoint": "c01-full-000002", "metrics": {"loss": 0.5}, "seconds": 10.0, "cpu_seconds": 8.0},
-    ),
-    CandidateResult(
-        **{"id": "c02", "params": {"rate": 0.25, "name": "x"}, "state": "selected", "stage": "full"},
-        **{"checkpoint": "c02-full-000002", "metrics": {"loss": 0.25}, "seconds": 20.0, "gpu_seconds": 40.0},
-    ),
-    CandidateResult(
-        **{"id": "c03", "params": {"rate": 9.0, "name": "y"}, "state": "stopped", "stage": "short"},
-        **{"checkpoint": "c03-short-000001", "metrics": {"loss": None}, "not_finite": {"loss": "nan"}},
-        reason="loss is nan",
-    ),
-    CandidateResult(id="c04", params={"rate": -1.0, "name": "z"}, state="failed", stage="short"),
-)
-
-
-def record(run_id: str = "r", **changes: Any) -> VersionRecord:
-    made = make_record(run_id, **changes)
-    sweep = Sweep(method="halving", selected="c02", candidates=CANDIDATES)
-    return replace(made, run=with_candidates(made.run, sweep))
+from tests.sweep_samples import CANDIDATES, sweep_record
 
 
 def test_all_candidates_are_read_back_in_their_order_and_the_run_costs_what_all_of_them_do(url: str) -> None:
     store = open_lineage(url)
-    store.register(record())
+    store.register(sweep_record())
     run = store.version("digits", 1).run
     assert [each.name for each in run.candidates] == ["c01", "c02", "c03", "c04"]
     one, two, three, four = run.candidates
@@ -77,7 +53,7 @@ def test_why_a_candidate_failed_is_the_cause_of_its_last_attempt() -> None:
 
 
 def test_the_page_shows_every_candidate_in_a_table_and_as_a_line(url: str) -> None:
-    open_lineage(url).register(record())
+    open_lineage(url).register(sweep_record())
     client = MountedPages().client(url, headers={"accept": "text/html", "reader": "digits"})
     page = client.get("/modelway/models/digits/versions/1").text
     part = page[page.index('<section id="candidates">') :]
@@ -95,7 +71,7 @@ def test_the_commands_print_the_candidates(
     url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = open_lineage(url)
-    store.register(record())
+    store.register(sweep_record())
     store.register(make_record("alone"))
     monkeypatch.setenv("MODELWAY_LINEAGE_URL", url)
     assert main(["sweep", "digits", "1"]) == 0
@@ -122,7 +98,7 @@ def test_a_version_of_a_sweep_is_run_again_with_its_candidate_alone() -> None:
     from modelway.cli.reproduction.preparation import search_of_selected
     from modelway.spec.search import SearchSection
 
-    candidates = record().run.candidates
+    candidates = sweep_record().run.candidates
     stop = {"metric": "loss", "above": 3.0, "below": None, "from_step": 2}
     made = search_of_selected({"search": {"method": "random", "stop": stop}}, candidates)
     search = SearchSection.model_validate(made)

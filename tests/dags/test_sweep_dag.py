@@ -66,6 +66,15 @@ def test_an_evaluation_has_the_parameters_of_the_spec_but_those_searched(dag_of)
     assert mapped.partial_kwargs["job_params"].value == {"batch": 512}, "evaluate.params precede what is searched"
 
 
+def test_the_tests_of_a_version_get_what_was_searched_but_what_they_set(dag_of):
+    tested = "rollout: {acceptance: {params: {width: 3}}}\n"
+    search = "search: {method: grid, params: {width: [4, 9], lr: [0.1, 0.2]}}\n"
+    accept = dag_of(STAGES + search + tested).get_task("serve.accept")
+    assert accept.searched == ["lr"]
+    assert accept.job_params.value == {"width": 3, "batch": 64}
+    assert dag_of(STAGES + tested).get_task("serve.accept").searched is None
+
+
 def test_a_gate_against_a_version_is_evaluated_beside_the_candidates(dag_of):
     dag = dag_of(RANDOM + "verify: {gates: {loss: '<= champion'}}\n")
     assert "evaluate.against_champion" in dag.task_dict

@@ -1,11 +1,13 @@
 """The candidates of a sweep: drawn by the seed alone, halved by their last checkpoints, and what became of each."""
 
 import math
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from modelway.errors import ModelwayError, NothingToSelect
 from modelway.job.early_end import early_end
+from modelway.lineage.records.version import FailureRecord
 from modelway.runs.candidates import candidate_params, survivors
 from modelway.runs.messages.candidates import Candidate, Sweep
 from modelway.runs.messages.checkpoints import Checkpoint, StageReport
@@ -161,6 +163,11 @@ def test_how_many_candidates_may_fail() -> None:
         check_failures(some, [report], stage="short", allowed=1)
     with pytest.raises(NothingToSelect, match="3 of 3 candidates failed"):
         check_failures(some, [], stage="short", allowed=None)
+    about = {"model": "m", "dag_id": "m", "run_id": "r", "stage": "short", "at": datetime(2026, 3, 1, tzinfo=UTC)}
+    causes = [("train.short/c1-0123456789", "killed"), ("train.short/c1-0123456789", "ValueError: spoilt")]
+    failures = [FailureRecord(**about, key=key, cause=cause, attempt=1) for key, cause in causes]
+    with pytest.raises(NothingToSelect, match="at most 2 may: c1, c2, c3; c1: ValueError: spoilt. Look into"):
+        check_failures(some, [], stage="short", allowed=None, failures=lambda: failures)
     with pytest.raises(NothingToSelect, match="no candidate trained the stage 'full'"):
         check_failures([], [], stage="full", allowed=None)
 

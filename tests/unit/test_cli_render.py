@@ -1,10 +1,11 @@
 import argparse
 import json
+import re
 from pathlib import Path
 
 import pytest
 import yaml
-from modelway.cli import render
+from modelway.cli import main, render
 from modelway.errors import ModelwayError, UnknownModel
 from modelway.spec.document.write import write_document
 from modelway.spec.load import load_spec
@@ -215,6 +216,30 @@ def test_the_image_job_alone_has_the_login_of_the_registry(models: Path, capsys:
 def test_an_older_server_gets_what_it_knows(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_model(models, "digits", spec=ON_KUBERNETES)
     assert [each["kind"] for each in manifests(capsys, "--server", "1.20")].count("Job") == 6
+
+
+SWEPT = """
+search: {method: halving, eta: 2, params: {rate: {uniform: [0, 1]}}, candidates: 12}
+"""
+
+
+def test_the_jobs_of_a_sweep_are_named_by_stage_and_candidate(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_model(models, "digits", spec=ON_KUBERNETES + SWEPT)
+    assert main(["render", "digits", "--backend", "kubernetes", "--server", "1.30"]) == 0
+    printed = capsys.readouterr().out
+    comments = [line.removeprefix("# ") for line in printed.splitlines() if line.startswith("#")][2:]
+    assert comments[0] == "the 12 candidates of the seed 0; of each stage one of their jobs is shown"
+    assert re.fullmatch(r"  c01: rate=0\.\d+", comments[1])
+    assert (len(comments[1:11]), comments[11]) == (10, "  and 2 more")
+    assert comments[12:] == [
+        "one, candidate c01 of 12",
+        "evaluate c01-one-000001",
+        "two, candidate c01 of at most 6, named by its checkpoint as well",
+        "evaluate c01-two-000001",
+        *("freeze", "verify"),
+    ]
+    jobs = [each for each in yaml.safe_load_all(printed) if each and each["kind"] == "Job"]
+    assert len({each["metadata"]["name"] for each in jobs}) == 6
 
 
 def test_a_version_that_is_none_and_a_spec_without_storage_are_refused(models: Path) -> None:

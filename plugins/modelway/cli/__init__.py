@@ -24,7 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="modelway", description="Take a machine-learning model from code to traffic on Apache Airflow."
     )
-    parser.add_argument("--server", metavar="URL", help="an Airflow whose pages answer in place of the database")
+    # A name of its own: render has an option --server, too.
+    where = "an Airflow whose pages answer in place of the database"
+    parser.add_argument("--server", dest="airflow_url", metavar="URL", help=where)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     # Modules that only other commands need are not imported.
     wanted = COMMANDS.get(next((each for each in _after_server(arguments) if not each.startswith("-")), ""))
@@ -34,10 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, command in COMMANDS.items():
             commands.add_parser(name, help=command.help)
     args = parser.parse_args(arguments)
-    if args.server and getattr(wanted, "group", None) not in _REMOTE:
-        parser.error("--server goes with versions, show, sweep, diff, serving, explain and release; others work here")
-    if args.server:
-        os.environ["MODELWAY_SERVER"] = args.server
+    if args.airflow_url and getattr(wanted, "group", None) not in _REMOTE:
+        served = "versions, show, sweep, diff, serving, explain, release and rollback"
+        parser.error(f"--server goes with {served}; others work here")
+    if args.airflow_url:
+        os.environ["MODELWAY_SERVER"] = args.airflow_url
     try:
         status: int = args.run(args)
         sys.stdout.flush()

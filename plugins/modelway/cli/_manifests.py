@@ -10,7 +10,8 @@ from modelway.errors import ModelwayError, SubmitFailed
 from modelway.ports import load
 
 if TYPE_CHECKING:
-    from modelway.spec.model import Evaluation, ModelSpec, Stage
+    from modelway.cli._candidate_jobs import Task
+    from modelway.spec.model import ModelSpec
 
 BACKEND = "kubernetes"
 #: the version that is assumed where no server answers
@@ -54,12 +55,15 @@ def manifests_text(spec: "ModelSpec", *, run: str | None, server: str | None) ->
     :param server: the server's version; None: that of the cluster
     :raises CapabilityMissing: the spec requires what the backend cannot provide
     """
+    from modelway.cli._candidate_jobs import candidate_lines
     from modelway.spec.document.write import write_document
 
     version, source = _version(server)
     lines = [f"# for Kubernetes {version[0]}.{version[1]}{source}"]
     if run is None:
         lines.append(f"# the run's id is {RUN}: it is part of the names; --run sets another")
+    if spec.search is not None:
+        lines += candidate_lines(spec, spec.search)
     for stage, request in _requests(spec, f"{spec.model}/{run or RUN}", version):
         lines.append(f"# {stage}")
         lines += [f"---\n{write_document(manifest).rstrip()}" for manifest in request.manifests()]
@@ -76,10 +80,12 @@ def _version(server: str | None) -> tuple[tuple[int, int], str]:
 
 
 def _requests(spec: "ModelSpec", run: str, version: tuple[int, int]) -> Iterator[tuple[str, _Printable]]:
+    from modelway.cli._candidate_jobs import candidate_tasks
     from modelway.spec.options import options_of
 
     backend = _cluster(version=version)
-    for name, key, action, stage in _tasks(spec):
+    training = _stage_tasks(spec) if spec.search is None else candidate_tasks(spec, spec.search)
+    for name, key, action, stage in (*training, *_other_tasks(spec)):
         options = Options(**options_of(spec, dataclasses.replace(stage, backend=BACKEND)))
         seed = 0 if action in ("verify", "image") else spec.train.seed
         job = Job(model=spec.model, run=run, key=key, stage=name, action=action, seed=seed)
@@ -90,11 +96,14 @@ def _cluster(**settings: Any) -> _Cluster:
     return cast(_Cluster, load("backends", BACKEND).open(home=Path(), **settings))
 
 
-def _tasks(spec: "ModelSpec") -> Iterator[tuple[str, str, str, "Stage | Evaluation"]]:
+def _stage_tasks(spec: "ModelSpec") -> "Iterator[Task]":
     for stage in spec.stages():
         yield stage.name, f"train.{stage.name}", "train", stage
+    yield f"evaluate {CHECKPOINT}", f"evaluate.checkpoint/{CHECKPOINT}", "evaluate", spec.evaluation()
+
+
+def _other_tasks(spec: "ModelSpec") -> "Iterator[Task]":
     evaluation = spec.evaluation()
-    yield f"evaluate {CHECKPOINT}", f"evaluate.checkpoint/{CHECKPOINT}", "evaluate", evaluation
     for name in ("freeze", "verify"):
         yield name, f"freeze.{name}", name, evaluation
     if spec.image.repository and "job" in load("builders", spec.image.builder).capabilities:

@@ -244,11 +244,19 @@ def _accept(spec: ModelSpec, code: Any, version: Any, deployment: Any) -> Accept
         version=version,
         deployment=deployment,
         job_params=literal(dict(acceptance.params)),
+        searched=_searched(spec),
         seed="{{ params.seed }}",
         command=literal(acceptance.command),
         doc_md="Tests the version behind its endpoint, by the model's own code, before it gets traffic",
         **job_arguments(spec, acceptance),
     )
+
+
+def _searched(spec: ModelSpec) -> list[str] | None:
+    """Return the parameters of a candidate that the tests of its version get: those that the tests do not set."""
+    if spec.search is None or spec.rollout.acceptance is None:
+        return None
+    return [name for name in spec.search.params if name not in spec.rollout.acceptance.params]
 
 
 def _in_environments(spec: ModelSpec, arguments: Callable[[ModelSpec, Serving], dict[str, Any]]) -> dict[str, Any]:

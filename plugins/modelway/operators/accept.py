@@ -34,6 +34,7 @@ class AcceptVersionOperator(JobOperator):
     :param version: what RegisterModelOperator returned, or FindVersionOperator
     :param deployment: what DeployModelOperator returned
     :param job_params: given to the model's code
+    :param searched: names of searched parameters: the code gets the values of the candidate that became the version
     :param seed: of the random generators
     :param command: run in place of ``accept``
     :param backend: where the job runs; the endpoint's address must be reachable from there
@@ -44,7 +45,7 @@ class AcceptVersionOperator(JobOperator):
 
     template_fields: Sequence[str] = (
         *JobOperator.template_fields,
-        *("code", "version", "deployment", "job_params", "seed", "command"),
+        *("code", "version", "deployment", "job_params", "searched", "seed", "command"),
     )
     accepts: ClassVar[Checks] = {
         **JobOperator.accepts,
@@ -52,6 +53,7 @@ class AcceptVersionOperator(JobOperator):
         "version": checks.VERSION,
         "deployment": checks.DEPLOYMENT,
         "job_params": checks.PARAMS,
+        "searched": checks.OPTIONAL_NAMES,
         "seed": checks.SEED,
         "command": checks.COMMAND,
     }
@@ -65,6 +67,7 @@ class AcceptVersionOperator(JobOperator):
         version: Any,
         deployment: Any,
         job_params: Any = None,
+        searched: Any = None,
         seed: Any = 0,
         command: Any = None,
         **kwargs: Any,
@@ -74,6 +77,7 @@ class AcceptVersionOperator(JobOperator):
         self.version = version
         self.deployment = deployment
         self.job_params = job_params
+        self.searched = searched
         self.seed = seed
         self.command = command
         self.check_arguments()
@@ -103,7 +107,7 @@ class AcceptVersionOperator(JobOperator):
             clear_number=clear_number(context),
             module=plan.code.module,
             command=tuple(self.command) if self.command else None,
-            params=dict(self.job_params or {}),
+            params={**plan.params, **(self.job_params or {}), **self._of_candidate(version)},
             seed=int(self.seed),
             code=plan.code.artifact,
             inputs={"archive": version.archive},
@@ -114,6 +118,14 @@ class AcceptVersionOperator(JobOperator):
                 **({"authorisation": dict(found)} if (found := self._deployed.authorisation) else {}),
             },
         )
+
+    def _of_candidate(self, version: RegisteredVersion) -> dict[str, Any]:
+        """Return the searched parameters as the version's record has them: a reused version is another run's."""
+        if not self.searched:
+            return {}
+        detail = lineage_from_airflow(self.settings.lineage_url).version(version.model, version.version)
+        selected = (each.params for each in detail.run.candidates if each.state == "selected")
+        return {name: value for name, value in next(selected, {}).items() if name in self.searched}
 
     def trigger(self, context: Context, **job: Any) -> "JobTrigger":
         """Return a trigger that also shows that the rollout lives."""

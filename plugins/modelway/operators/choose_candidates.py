@@ -1,12 +1,14 @@
 """Choose the candidates of a sweep that train the next stage."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from airflow.sdk import Context
 
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
+from modelway.operators._run_failures import run_failures
 from modelway.operators.base import ModelwayOperator
 from modelway.runs.candidates import params_text
 from modelway.runs.messages.candidates import candidates_from_xcom
@@ -93,7 +95,13 @@ class ChooseCandidatesOperator(ModelwayOperator):
         candidates = candidates_from_xcom(self.candidates)
         entered = {self.stage: candidates}
         reports = returned_by(entered, reports_from_xcom(self.reports))
-        failed = check_failures(candidates, reports, stage=self.stage, allowed=self.allowed_failures)
+        failed = check_failures(
+            candidates,
+            reports,
+            stage=self.stage,
+            allowed=self.allowed_failures,
+            failures=partial(run_failures, self.settings, context),
+        )
         if failed:
             self.log.warning("failed in the stage '%s': %s", self.stage, ", ".join(failed))
         halving = None

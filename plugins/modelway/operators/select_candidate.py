@@ -1,13 +1,14 @@
 """Select the checkpoint that becomes the model among those of several candidates."""
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 from airflow.sdk import Context
 
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
+from modelway.operators._run_failures import run_failures
 from modelway.operators.select import SelectCheckpointOperator
 from modelway.runs.candidates import params_text
 from modelway.runs.messages.candidates import Candidate, candidates_from_xcom
@@ -72,7 +73,13 @@ class SelectCandidateOperator(SelectCheckpointOperator):
         """Select the checkpoint, and record what became of the candidates."""
         stages = list(self._entered)
         reports = returned_by(self._entered, reports_from_xcom(self.reports))
-        check_failures(self._entered[stages[-1]], reports, stage=stages[-1], allowed=self.allowed_failures)
+        check_failures(
+            self._entered[stages[-1]],
+            reports,
+            stage=stages[-1],
+            allowed=self.allowed_failures,
+            failures=partial(run_failures, self.settings, context),
+        )
         selected = super().run(context)
         sweep = sweep_of(
             method=self.method,

@@ -23,6 +23,7 @@ from modelway.runs.messages.evaluation import ConsideredCheckpoint, Selection
 from modelway.runs.messages.version import FrozenModel, VerifiedModel
 from modelway.runs.reported import StoredEvents
 from modelway.runs.reported_records import architecture_record
+from modelway.runs.sweep import failure_cause
 
 
 def start_record(run: RunFacts, plan: RunPlan) -> RunRecord:
@@ -75,7 +76,9 @@ def with_candidates(run: RunRecord, sweep: Sweep, *, failures: Sequence[FailureR
             params=each.params,
             state=each.state,
             stage=each.stage,
-            reason=_cause(each, failures) if each.state == "failed" else each.reason,
+            reason=failure_cause(failures, candidate=each.id, stage=each.stage)
+            if each.state == "failed"
+            else each.reason,
             checkpoint=each.checkpoint,
             metrics=_metrics(each),
             seconds=each.seconds,
@@ -97,17 +100,6 @@ def with_candidates(run: RunRecord, sweep: Sweep, *, failures: Sequence[FailureR
 def _metrics(found: CandidateResult | ConsideredCheckpoint) -> dict[str, float | None]:
     """Return metrics with those that are not finite, which a message has as text."""
     return {**found.metrics, **{name: float(text) for name, text in found.not_finite.items()}}
-
-
-def _cause(candidate: CandidateResult, failures: Sequence[FailureRecord]) -> str:
-    """Return why the training of a candidate failed at last; empty where that is not recorded."""
-    found = [
-        each.cause
-        for each in failures
-        # A training's key ends with the candidate, see TrainModelOperator.
-        if each.stage == candidate.stage and each.key.rpartition("/")[2].partition("-")[0] == candidate.id
-    ]
-    return found[-1] if found else ""
 
 
 def _planned(plan: RunPlan) -> dict[str, Any]:

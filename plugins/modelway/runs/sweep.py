@@ -1,10 +1,11 @@
 """Who trains the next stage of a sweep, and what became of its candidates. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from modelway.errors import NothingToSelect
+from modelway.lineage.records.version import FailureRecord
 from modelway.runs.candidates import survivors
 from modelway.runs.messages.candidates import Candidate, CandidateResult, Sweep
 from modelway.runs.messages.checkpoints import Checkpoint, StageReport
@@ -55,13 +56,33 @@ def returned_by(entered: Mapping[str, Sequence[Candidate]], found: Iterable[_Ret
     return [each for each in found if (each.stage, each.candidate, each.place) in known]
 
 
+def failure_cause(failures: Iterable[FailureRecord], *, candidate: str, stage: str | None) -> str:
+    """Return why the training of a candidate failed at last; empty where that is not recorded.
+
+    :param failures: those of the run, oldest first
+    """
+    found = [
+        each.cause
+        for each in failures
+        # A training's key ends with the candidate, see TrainModelOperator.
+        if each.stage == stage and each.key.rpartition("/")[2].partition("-")[0] == candidate
+    ]
+    return found[-1] if found else ""
+
+
 def check_failures(
-    candidates: Sequence[Candidate], reports: Sequence[StageReport], *, stage: str, allowed: int | None
+    candidates: Sequence[Candidate],
+    reports: Sequence[StageReport],
+    *,
+    stage: str,
+    allowed: int | None,
+    failures: Callable[[], Iterable[FailureRecord]] = tuple,
 ) -> list[str]:
     """Return the names of the candidates whose training of a stage failed.
 
     :param candidates: those that were to train it
     :param allowed: how many may fail; None: all but one
+    :param failures: called for those of the run, oldest first, where more have failed
     :raises NothingToSelect: more have failed
     """
     if not candidates:
@@ -73,8 +94,10 @@ def check_failures(
     most = len(candidates) - 1 if allowed is None else allowed
     if len(failed) > most or len(failed) == len(candidates):
         names = ", ".join(failed[:_LISTED]) + (" and others" if len(failed) > _LISTED else "")
+        cause = failure_cause(failures(), candidate=failed[0], stage=stage)
         raise NothingToSelect(
-            f"{len(failed)} of {len(candidates)} candidates failed in the stage '{stage}', at most {most} may: {names}",
+            f"{len(failed)} of {len(candidates)} candidates failed in the stage '{stage}', at most {most} may: {names}"
+            + (f"; {failed[0]}: {cause}" if cause else ""),
             do="Look into their tasks' logs and clear them: those that succeeded are not trained again",
         )
     return failed

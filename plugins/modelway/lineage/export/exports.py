@@ -7,12 +7,13 @@ from typing import Any
 from sqlalchemy import Connection, case, func, select, update
 
 from modelway.lineage.export.delivery import deliver
-from modelway.lineage.export.outbox import WAITING, put
-from modelway.lineage.export.run_facts import run_to_dict
+from modelway.lineage.export.outbox import WAITING, put, put_all
+from modelway.lineage.export.run_facts import candidate_facts, run_to_dict
 from modelway.lineage.exporters.base import Destination
 from modelway.lineage.read.failures import read_account
 from modelway.lineage.read.keys import model_key
 from modelway.lineage.read.queries import read_aliases
+from modelway.lineage.read.run_parts import read_candidates
 from modelway.lineage.records.exports import Delivery, ExporterState
 from modelway.lineage.records.version import RunRecord
 from modelway.lineage.schema.asset_tables import outbox
@@ -59,7 +60,8 @@ class Exports(LineagePart):
         """
         with writing(self._engine) as connection:
             key = model_key(connection, model, lock=True)
-            query = select(versions.c.number, versions.c.created_at, runs.c.run_id, versions.c.created_by)
+            query = select(versions.c.number, versions.c.created_at, versions.c.run, versions.c.created_by)
+            query = query.add_columns(runs.c.dag_id, runs.c.run_id)
             query = query.join(runs, versions.c.run == runs.c.id).where(versions.c.model == key)
             made = connection.execute(query.order_by(versions.c.number)).all()
             aliases = read_aliases(connection, key)
@@ -71,6 +73,10 @@ class Exports(LineagePart):
                         fact = {"model": model, "version": row.number, "actor": row.created_by, "run_id": row.run_id}
                         only = {"at": row.created_at, "exporters": [exporter]}
                         stored += put(connection, kind="version-registered", fact=fact, **only)
+                        whose = RunRecord(dag_id=row.dag_id, run_id=row.run_id, actor=row.created_by)
+                        of_sweep = read_candidates(connection, row.run)
+                        facts = candidate_facts(model, whose, of_sweep, version=row.number)
+                        stored += put_all(connection, kind="candidate-ended", facts=facts, **only)
                 for alias, number in aliases.items() if len(there) < len(made) else ():
                     why = "the model is exported as a whole"
                     fact = {"model": model, "version": number, "alias": alias, "reason": why}

@@ -4,7 +4,7 @@ Of two facts about one model the later one has the higher id: everything about i
 model's row is locked. ``delivery`` sends the rows.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -43,11 +43,25 @@ def put(
 
     :param exporters: in place of those that the engine knows
     """
+    return put_all(connection, kind=kind, facts=[fact], at=at, exporters=exporters)
+
+
+def put_all(
+    connection: Connection,
+    *,
+    kind: str,
+    facts: Sequence[Mapping[str, Any]],
+    at: datetime | None = None,
+    exporters: Collection[str] | None = None,
+) -> int:
+    """Store facts of one kind as ``put`` stores one; return how many rows were written."""
     known = exporters_of(connection) if exporters is None else exporters
     wanting = [name for name in known if kind in exporter_kinds(name)]
     now = at or datetime.now(UTC)
     rows = [
-        {"exporter": name, "kind": kind, "fact": plain(fact), "at": now, "attempts": 0, "error": ""} for name in wanting
+        {"exporter": name, "kind": kind, "fact": plain(fact), "at": now, "attempts": 0, "error": ""}
+        for name in wanting
+        for fact in facts
     ]
     if rows:
         connection.execute(insert(outbox), rows)

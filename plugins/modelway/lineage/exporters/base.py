@@ -10,10 +10,10 @@ from modelway.ports import Member, load
 if TYPE_CHECKING:
     from modelway.lineage.records.version import RunRecord, VersionDetail
 
-#: what can be exported: a version's run began or failed, it made a version or reused one, an alias moved, an image of a
-#: version was built, a version got another weight at an endpoint
+#: what can be exported: a version's run began or failed, it made a version or reused one, what became of a candidate of
+#: its sweep, an alias moved, an image of a version was built, a version got another weight at an endpoint
 FACT_KINDS = (
-    *("run-started", "run-failed", "version-registered", "version-reused", "alias-set"),
+    *("run-started", "run-failed", "version-registered", "version-reused", "candidate-ended", "alias-set"),
     *("image-built", "weight-set"),
 )
 

@@ -14,6 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from modelway.errors import ModelwayError
 from modelway.lineage.export import outbox
+from modelway.lineage.export.run_facts import candidate_facts
 from modelway.lineage.records.alias import check_alias
 from modelway.lineage.records.assets import AssetFile
 from modelway.lineage.records.values import plain, split_number
@@ -100,7 +101,10 @@ def _write_event(
         detail["shortened"] = shortened
     if record.verification is not None:
         detail["verification"] = dict(record.verification)
-    add_event(connection, keys, kind="version-registered", actor=actor, run_id=run_id, detail=detail)
+    at = add_event(connection, keys, kind="version-registered", actor=actor, run_id=run_id, detail=detail)
+    if record.run.candidates:
+        facts = candidate_facts(record.model, record.run, record.run.candidates, version=number)
+        outbox.put_all(connection, kind="candidate-ended", facts=facts, at=at)
     if record.alias is not None:
         point_alias(connection, keys, alias=record.alias, actor=actor, reason="registered", run_id=run_id)
 

@@ -52,3 +52,9 @@ def export(job, checkpoint):
     onnx.save(program, "model.onnx")
     answers = {"answers": lambda inputs: {"output": inputs["input"] @ weight}}
     return "model.onnx", {"input": np.eye(2, 4, dtype=np.float32)}, answers
+
+
+def accept(job, served):
+    """Accept it only with the parameters of the candidate that was selected."""
+    assert job.params["rate"] >= job.params["least"], f"the tests of a version got {job.params}"
+    return {"rate": job.params["rate"]}

@@ -4,7 +4,7 @@ They are the same each time, and each carries its number as a tag: after a failu
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +22,8 @@ _MOST_PARTS = 10
 SENT = "modelway.sent"
 
 Batch = dict[str, list[dict[str, Any]]]
+#: ``params``, ``metrics`` or ``tags``, and one of them as MLflow's API has it
+Entity = tuple[str, dict[str, Any]]
 
 
 def batches(version: VersionDetail, *, run: str) -> list[Batch]:
@@ -29,9 +31,14 @@ def batches(version: VersionDetail, *, run: str) -> list[Batch]:
 
     :param run: the value of the tag ``modelway.run``
     """
+    return divided(_entities(version, run))
+
+
+def divided(entities: Iterable[Entity]) -> list[Batch]:
+    """Return parameters, metrics and tags in batches, each with its number."""
     made: list[Batch] = [{}]
     size = 0
-    for kind, entity in _entities(version, run):
+    for kind, entity in entities:
         bytes_more = len(json.dumps(entity, ensure_ascii=False).encode()) + 2
         if len(made[-1].get(kind, ())) >= _MOST[kind] or size + bytes_more > _MOST_BYTES or _is_full(made[-1]):
             made.append({})
@@ -57,14 +64,24 @@ def started(version: VersionDetail) -> int:
     return milliseconds(version.run.started_at or version.summary.created_at)
 
 
-def _entities(version: VersionDetail, run: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for name, value in _tags(version, run).items():
-        if value is not None:
-            yield "tags", {"key": name, "value": storable(str(value))[:LONGEST_TAG]}
-    yield from _params(version)
+def _entities(version: VersionDetail, run: str) -> Iterator[Entity]:
+    yield from tag_entities(_tags(version, run))
+    yield from param_entities(version.params)
     time, keys = started(version), Keys()
     for key, step, value in _points(version, keys):
-        yield "metrics", {"key": key, "value": plain(float(value)), "timestamp": time, "step": step}
+        yield metric_entity(key, value, step=step, time=time)
+
+
+def tag_entities(tags: Mapping[str, Any]) -> Iterator[Entity]:
+    """Yield tags; those that are None are left out."""
+    for name, value in tags.items():
+        if value is not None:
+            yield "tags", {"key": name, "value": storable(str(value))[:LONGEST_TAG]}
+
+
+def metric_entity(key: str, value: float, *, step: int, time: int) -> Entity:
+    """Return one value of a metric."""
+    return "metrics", {"key": key, "value": plain(float(value)), "timestamp": time, "step": step}
 
 
 def _tags(version: VersionDetail, run: str) -> dict[str, Any]:
@@ -106,10 +123,10 @@ def _tags(version: VersionDetail, run: str) -> dict[str, Any]:
     }
 
 
-def _params(version: VersionDetail) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the parameters by stage; of a long value the whole is in tags."""
+def param_entities(params: Mapping[str, Mapping[str, Any]]) -> Iterator[Entity]:
+    """Yield parameters by stage, whose name may be empty; of a long value the whole is in tags."""
     keys, tags = Keys(), Keys()
-    for stage, values in version.params.items():
+    for stage, values in params.items():
         for name, value in values.items():
             text = storable(value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False))
             key = keys.key(stage, name)

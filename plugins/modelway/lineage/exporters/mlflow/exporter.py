@@ -1,16 +1,18 @@
 """MLflow: a model's versions as runs of an experiment and as versions of a registered model, over its REST API.
 
-Each call finds what an earlier one made: the run by its tag ``modelway.run``, the model's version by that run.
+Each call finds what an earlier one made: the run by its tag ``modelway.run``, those of a sweep's candidates by their
+parent, the model's version by that run.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from modelway.errors import ExportRefused
 from modelway.lineage.exporters.base import Destination, Fact
 from modelway.lineage.exporters.http import Http
-from modelway.lineage.exporters.mlflow.batches import LONGEST_TAG, SENT, batches, milliseconds, started
+from modelway.lineage.exporters.mlflow.batches import LONGEST_TAG, SENT, Batch, batches, milliseconds, started
+from modelway.lineage.exporters.mlflow.candidates import CANDIDATE, PARENT, candidate_batches, ended, status_of
 from modelway.lineage.exporters.mlflow.datasets import dataset_inputs
 from modelway.lineage.exporters.mlflow.names import alias_name, entity_key, model_name, storable
 from modelway.lineage.exporters.run_key import run_key
@@ -50,18 +52,47 @@ class MlflowExporter:
         found = self._find_run(experiment, version)
         if found is None:
             found = self._create_run(experiment, version)
-        run, tags = found["info"]["run_id"], {tag["key"]: tag["value"] for tag in found["data"].get("tags", ())}
-        if found["info"].get("status") == "FINISHED":
-            return str(run)
-        # Each batch's own tag is written after the rest of it.
-        sent = int(tags.get(SENT, 0))
-        for batch in batches(version, run=run_key(version.summary.model, version.run))[sent:]:
-            self._post("runs/log-batch", {"run_id": run, **batch})
+        run = str(found["info"]["run_id"])
+        if not _is_open(found):
+            return run
+        self._log(found, batches(version, run=run_key(version.summary.model, version.run)))
         if datasets := dataset_inputs(version.run.datasets):
             self._post("runs/log-inputs", {"run_id": run, "datasets": datasets})
+        if version.run.candidates:
+            self._candidates(experiment, run, version)
         end = milliseconds(version.summary.created_at)
         self._post("runs/update", {"run_id": run, "status": "FINISHED", "end_time": end})
-        return str(run)
+        return run
+
+    def _log(self, found: Any, made: Sequence[Batch]) -> None:
+        """Send the batches of a run that were not sent: each one's own tag is written after the rest of it."""
+        tags = {tag["key"]: tag["value"] for tag in found["data"].get("tags", ())}
+        for batch in made[int(tags.get(SENT, 0)) :]:
+            self._post("runs/log-batch", {"run_id": found["info"]["run_id"], **batch})
+
+    def _candidates(self, experiment: str, parent: str, version: VersionDetail) -> None:
+        """Send the candidates of the version's sweep, each as a run below the version's; continue where it stopped."""
+        there = self._candidate_runs(experiment, parent)
+        for each in version.run.candidates:
+            found = there.get(each.name)
+            if found is None:
+                keys = {PARENT: parent, CANDIDATE: storable(each.name)}
+                found = self._new_run(experiment, version, name=each.name, tags=keys)
+            if _is_open(found):
+                self._log(found, candidate_batches(each, version))
+                update = {"run_id": found["info"]["run_id"], "end_time": ended(each, version)}
+                self._post("runs/update", update | {"status": status_of(each)})
+
+    def _candidate_runs(self, experiment: str, parent: str) -> dict[str, Any]:
+        query: dict[str, Any] = {"experiment_ids": [experiment], "filter": f"tags.`{PARENT}` = '{parent}'"}
+        runs: dict[str, Any] = {}
+        while True:
+            found = self._post("runs/search", query | {"max_results": 1000})
+            for run in found.get("runs", ()):
+                runs |= {tag["value"]: run for tag in run["data"].get("tags", ()) if tag["key"] == CANDIDATE}
+            if not (token := found.get("next_page_token")):
+                return runs
+            query["page_token"] = token
 
     def _experiment(self, version: VersionDetail) -> str:
         name = model_name(version.summary.model)
@@ -81,11 +112,14 @@ class MlflowExporter:
         return next(iter(self._post("runs/search", query).get("runs", ())), None)
 
     def _create_run(self, experiment: str, version: VersionDetail) -> Any:
-        # The tag by which it is found again is set when the run is created.
-        key = {"key": "modelway.run", "value": run_key(version.summary.model, version.run)}
-        name = storable(version.run.run_id)[:LONGEST_TAG]
-        fields = {"experiment_id": experiment, "run_name": name, "start_time": started(version), "tags": [key]}
-        return self._post("runs/create", fields)["run"]
+        key = {"modelway.run": run_key(version.summary.model, version.run)}
+        return self._new_run(experiment, version, name=version.run.run_id, tags=key)
+
+    def _new_run(self, experiment: str, version: VersionDetail, *, name: str, tags: Mapping[str, str]) -> Any:
+        # The tags by which it is found again are set when the run is created.
+        keys = [{"key": key, "value": value} for key, value in tags.items()]
+        fields = {"experiment_id": experiment, "run_name": storable(name)[:LONGEST_TAG], "start_time": started(version)}
+        return self._post("runs/create", {**fields, "tags": keys})["run"]
 
     def _model_version(self, version: VersionDetail, run: str) -> str:
         """Return MLflow's own number of the version."""
@@ -127,6 +161,11 @@ class MlflowExporter:
 
 
 _API = "api/2.0/mlflow"
+
+
+def _is_open(run: Any) -> bool:
+    """Return whether something is still to be sent: the status is set at last."""
+    return run["info"].get("status") in (None, "RUNNING")
 
 
 def _later_tag(fact: Fact) -> dict[str, str] | None:

@@ -25,6 +25,7 @@ _FACETS = {
     "JobTypeJobFacet": "2-0-4",
     "NominalTimeRunFacet": "1-0-1",
     "OutputStatisticsOutputDatasetFacet": "1-0-2",
+    "ParentRunFacet": "1-2-0",
     "ProcessingEngineRunFacet": "1-1-1",
     "SchemaDatasetFacet": "1-2-0",
     "SourceCodeLocationJobFacet": "1-1-0",
@@ -63,7 +64,7 @@ def run_event(fact: Fact, *, namespace: str) -> dict[str, Any]:
         "producer": producer(),
         "schemaURL": SCHEMA,
         "run": {"runId": run_key(fact.model, run), "facets": _run_facets(fact, run)},
-        "job": {"namespace": namespace, "name": _job_name(fact.model, run), "facets": _job_facets(fact, run)},
+        "job": {"namespace": namespace, "name": job_name(fact.model, run), "facets": _job_facets(fact, run)},
         "inputs": _inputs(run.datasets),
         "outputs": [_output(made, namespace)] if made else [],
     }
@@ -79,8 +80,8 @@ def version_event(fact: Fact, *, namespace: str) -> dict[str, Any]:
     own = {"_producer": producer(), "_schemaURL": f"urn:modelway:facets:1-0-0:{kind}", "version": number}
     detail = {_KEYS.get(key, key): plain(each) for key, each in fact.detail.items() if each is not None}
     facets = {
-        "version": _facet("DatasetVersionDatasetFacet", datasetVersion=number),
-        "datasetType": _facet("DatasetTypeDatasetFacet", datasetType="MODEL"),
+        "version": facet("DatasetVersionDatasetFacet", datasetVersion=number),
+        "datasetType": facet("DatasetTypeDatasetFacet", datasetType="MODEL"),
         name: own | detail,
     }
     return {
@@ -107,11 +108,13 @@ def _run_that_reused(fact: Fact) -> RunRecord:
     return RunRecord(dag_id=fact.detail["dag_id"], run_id=fact.detail["run_id"], actor=fact.detail["actor"])
 
 
-def _job_name(model: str, run: RunRecord) -> str:
+def job_name(model: str, run: RunRecord) -> str:
+    """Return the name of the job that a run belongs to."""
     return model if run.dag_id == model else f"{run.dag_id}.{model}"
 
 
-def _facet(kind: str, /, **fields: Any) -> dict[str, Any]:
+def facet(kind: str, /, **fields: Any) -> dict[str, Any]:
+    """Return a facet of the specification; fields that are None are left out."""
     url = f"https://openlineage.io/spec/facets/{_FACETS[kind]}/{kind}.json#/$defs/{kind}"
     return {"_producer": producer(), "_schemaURL": url} | {
         key: each for key, each in fields.items() if each is not None
@@ -123,13 +126,13 @@ def _run_facets(fact: Fact, run: RunRecord) -> dict[str, Any]:
     if run.interval_start is not None:
         end = run.interval_end and run.interval_end.isoformat()
         nominal = {"nominalStartTime": run.interval_start.isoformat(), "nominalEndTime": end}
-        facets["nominalTime"] = _facet("NominalTimeRunFacet", **nominal)
+        facets["nominalTime"] = facet("NominalTimeRunFacet", **nominal)
     if airflow := _installed("apache-airflow-core"):
         engine = {"version": airflow, "name": "Airflow", "openlineageAdapterVersion": _installed("modelway")}
-        facets["processing_engine"] = _facet("ProcessingEngineRunFacet", **engine)
+        facets["processing_engine"] = facet("ProcessingEngineRunFacet", **engine)
     if fact.kind == "run-failed":
         message = " ".join(filter(None, (fact.detail.get("error"), fact.detail.get("advice"))))
-        facets["errorMessage"] = _facet("ErrorMessageRunFacet", message=message, programmingLanguage="PYTHON")
+        facets["errorMessage"] = facet("ErrorMessageRunFacet", message=message, programmingLanguage="PYTHON")
     return facets
 
 
@@ -165,13 +168,13 @@ def _model_facet(fact: Fact, run: RunRecord) -> dict[str, Any]:
 
 def _job_facets(fact: Fact, run: RunRecord) -> dict[str, Any]:
     kind = {"processingType": "BATCH", "integration": "MODELWAY", "jobType": "TRAINING"}
-    facets = {"jobType": _facet("JobTypeJobFacet", **kind)}
+    facets = {"jobType": facet("JobTypeJobFacet", **kind)}
     if run.repository and run.commit:
         url = _web_address(run.repository)
         place = {"type": "git", "url": url, "repoUrl": run.repository, "version": run.commit, "branch": run.branch}
-        facets["sourceCodeLocation"] = _facet("SourceCodeLocationJobFacet", **place)
+        facets["sourceCodeLocation"] = facet("SourceCodeLocationJobFacet", **place)
     if fact.version is not None and fact.version.summary.description:
-        facets["documentation"] = _facet("DocumentationJobFacet", description=fact.version.summary.description)
+        facets["documentation"] = facet("DocumentationJobFacet", description=fact.version.summary.description)
     return facets
 
 
@@ -219,18 +222,18 @@ def dataset_place(uri: str, name: str) -> tuple[str, str]:
 
 def _dataset_facets(dataset: DatasetRecord) -> dict[str, Any]:
     place = {"name": dataset.name, "uri": _as_uri(dataset.uri)}
-    facets = {"dataSource": _facet("DatasourceDatasetFacet", **place)}
+    facets = {"dataSource": facet("DatasourceDatasetFacet", **place)}
     if state := dataset.version or dataset.digest:
-        facets["version"] = _facet("DatasetVersionDatasetFacet", datasetVersion=state)
+        facets["version"] = facet("DatasetVersionDatasetFacet", datasetVersion=state)
     if dataset.schema:
         fields = [{"name": name, "type": kind} for name, kind in dataset.schema.items()]
-        facets["schema"] = _facet("SchemaDatasetFacet", fields=fields)
+        facets["schema"] = facet("SchemaDatasetFacet", fields=fields)
     return facets
 
 
 def _quality(dataset: DatasetRecord) -> dict[str, Any]:
     columns = {name: _column(fields) for name, fields in (dataset.statistics or {}).items()}
-    return _facet("DataQualityMetricsInputDatasetFacet", rowCount=dataset.rows, columnMetrics=columns)
+    return facet("DataQualityMetricsInputDatasetFacet", rowCount=dataset.rows, columnMetrics=columns)
 
 
 def _column(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -251,12 +254,12 @@ def _output(version: VersionDetail, namespace: str) -> dict[str, Any]:
         "namespace": namespace,
         "name": summary.model,
         "facets": {
-            "version": _facet("DatasetVersionDatasetFacet", datasetVersion=str(summary.number)),
-            "datasetType": _facet("DatasetTypeDatasetFacet", datasetType="MODEL"),
-            "dataSource": _facet("DatasourceDatasetFacet", name=summary.model, uri=_as_uri(summary.archive_uri)),
+            "version": facet("DatasetVersionDatasetFacet", datasetVersion=str(summary.number)),
+            "datasetType": facet("DatasetTypeDatasetFacet", datasetType="MODEL"),
+            "dataSource": facet("DatasourceDatasetFacet", name=summary.model, uri=_as_uri(summary.archive_uri)),
         },
         "outputFacets": {
-            "outputStatistics": _facet(
+            "outputStatistics": facet(
                 "OutputStatisticsOutputDatasetFacet", size=summary.archive_size, fileCount=len(version.files)
             )
         },

@@ -2,10 +2,11 @@
 
 from modelway.lineage.exporters.base import Destination, Fact
 from modelway.lineage.exporters.http import Http
+from modelway.lineage.exporters.openlineage.candidate import candidate_event
 from modelway.lineage.exporters.openlineage.event import run_event, version_event
 
-#: what happens to a version after its run; the other kinds are about runs
-_OF_VERSIONS = frozenset({"image-built", "weight-set"})
+#: what happens to a version after its run, and to a candidate within it; the other kinds are about runs
+_EVENTS = {"image-built": version_event, "weight-set": version_event, "candidate-ended": candidate_event}
 
 ENDPOINT = "api/v1/lineage"
 NAMESPACE = "modelway"
@@ -29,6 +30,6 @@ class OpenLineageExporter:
     def export(self, fact: Fact, *, until: float) -> None:
         """Send the event of a fact; see ``Exporter.export``."""
         self._http.until = until
-        event = version_event if fact.kind in _OF_VERSIONS else run_event
+        event = _EVENTS.get(fact.kind, run_event)
         body = event(fact, namespace=self._namespace)
         self._http.request("POST", self._endpoint.lstrip("/"), body=body, is_json=False)

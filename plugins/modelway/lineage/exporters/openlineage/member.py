@@ -13,6 +13,9 @@ MEMBER = ExporterMember(
     name="openlineage",
     open=_open,
     capabilities=frozenset(
-        {"run-started", "run-failed", "version-registered", "version-reused", "image-built", "weight-set"}
+        {
+            *("run-started", "run-failed", "version-registered", "version-reused", "candidate-ended"),
+            *("image-built", "weight-set"),
+        }
     ),
 )
