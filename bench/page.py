@@ -74,6 +74,8 @@ def _section(bench: str, measured: Mapping[str, Any] | None) -> Iterator[str]:
     yield "|---|---|---|"
     for each in measured["figures"]:
         yield f"| {each['name']} | {each['value']:g} {each['unit']} | {_target(each)} |"
+    if note := measured.get("note"):
+        yield f"\n{note}"
 
 
 def _load(load: float | None) -> str:

@@ -84,6 +84,8 @@ def run(bench: str) -> dict[str, Any]:
     file, *words = COMMANDS[bench]
     if bench in ("lineage", "pages") and not (REPOSITORY / ".venv-mlflow" / "bin" / "python").exists():
         words.append("--without-mlflow")
+    if bench == "monitor" and (peers := REPOSITORY / ".venv-monitor" / "bin" / "python").exists():
+        words += ["--peers", str(peers)]
     done = subprocess.run([sys.executable, str(HERE / file), *words], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
     print(done.stdout, end="")
     lines = done.stdout.splitlines()

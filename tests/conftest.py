@@ -5,6 +5,11 @@ import os
 
 import pytest
 
+# The threads of NumPy and torch wait in a loop for one another: on cores that other tests use, a training of small
+# matrices takes five times the time of the processor with two of them. Jobs have this from `cpu`.
+for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")
+
 # While tests are collected they import Airflow and more: hundreds of thousands of objects that stay.
 gc.set_threshold(50_000, 20, 50)
 

@@ -3,8 +3,9 @@
 ``python bench/monitor/run.py [--weeks 200] [--peers PYTHON] [--small]`` prints a table, then all as JSON. Each case is
 8 models of 25 weeks, 1,000 requests a day but for what its name says; what happens, happens after 8 weeks. Labels are
 known two days later. The monitor runs with the default rules, a check each six hours. ``--peers`` names the Python of
-an environment with scipy, river and evidently (pandas < 3); they see the same requests, a day at a time, and all but
-plain KS those of one model.
+an environment with scipy, river and evidently (pandas < 3). They see the same requests, a day at a time: all those of
+two models, from two weeks before what happens until a week after it. A second table has what the monitor made of these
+days beside them.
 
 Targets: where nothing changes at most one retraining a model and 26 weeks; sudden drift and a broken column are found
 within a day; one retraining for an event. The exit status is 1 where one is missed.
@@ -28,6 +29,8 @@ from simulate import CASES, CATEGORIES, EVENT_DAY, Case, Rows, first_reference, 
 from watch import watch  # noqa: E402
 
 WEEKS, HALF_YEAR = 25, 182
+#: what others see of all: so many models, and the days from the one to before the other, counted from 0
+PEER_MODELS, PEER_DAYS = 2, (EVENT_DAY - 1 - 14, EVENT_DAY - 1 + 7)
 #: the cases of a small run
 SMALL = ("no change", "sudden drift", "broken upstream column")
 
@@ -40,12 +43,16 @@ def main() -> int:
     parser.add_argument("--small", action="store_true", help="one model, nine weeks, and few of the cases")
     args = parser.parse_args()
     models, days = (1, 63) if args.small else (max(1, args.weeks // WEEKS), WEEKS * 7)
+    if args.peers and models < PEER_MODELS:
+        parser.error(f"--peers needs {PEER_MODELS * WEEKS} weeks at least, and no --small")
     cases = [case for case in CASES if case.name in SMALL or not args.small]
     began = time.process_time()
     results = {case.name: summary(case, models=models, days=days) for case in cases}
     seconds = time.process_time() - began
-    peers = run_peers(args.peers, models=models, days=days) if args.peers else {}
-    print_table(results, peers)
+    peers = {"modelway, the same days": on_their_days(results), **run_peers(args.peers)} if args.peers else {}
+    print_table(results)
+    if peers:
+        print_peers(peers)
     missed = [line for case in cases for line in missed_of(case, results[case.name])]
     for line in missed:
         print(f"missed: {line}")
@@ -67,7 +74,7 @@ def summary(case: Case, *, models: int, days: int) -> dict[str, Any]:
         "days_to_find": delays if case.events else None,
         "at_once": case.at_once,
         "rules": sorted({rule for each in fired for _, rule in each}),
-        "first_days": [each[0][0] if each else None for each in fired],
+        "days": [[day for day, _ in each] for each in fired],
     }
 
 
@@ -83,17 +90,31 @@ def missed_of(case: Case, found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def run_peers(python: str, *, models: int, days: int) -> dict[str, Any]:
+def on_their_days(results: dict[str, Any]) -> dict[str, Any]:
+    """Return what the monitor made of the requests that others see."""
+    first, end = PEER_DAYS
+    found = {}
+    for name, row in results.items():
+        # What is found by a check is found on the day that ends with it, or later.
+        days = [[math.ceil(day) - 1 for day in each] for each in row["days"][:PEER_MODELS]]
+        found[name] = alarms([[day for day in each if first <= day < end] for each in days], case_of(name))
+    return found
+
+
+def run_peers(python: str) -> dict[str, Any]:
     """Return what others make of the traffic that the monitor saw, by their name and the case."""
+    first, end = PEER_DAYS
     with tempfile.TemporaryDirectory() as folder:
         for case in CASES:
-            references = np.stack([columns(first_reference(case, seed=at)) for at in range(models)])
-            traffic = np.stack([by_day(case, days=days, seed=at) for at in range(models)])
+            references = np.stack([columns(first_reference(case, seed=at)) for at in range(PEER_MODELS)])
+            traffic = np.stack([by_day(case, days=end, seed=at)[first:] for at in range(PEER_MODELS)])
             np.savez(Path(folder) / case.name, reference=references, days=traffic)
         done = subprocess.run([python, str(HERE / "peers.py"), folder], stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return {
-        peer: cases if "missing" in cases else {name: alarms(of, case_of(name)) for name, of in cases.items()}
+        peer: cases
+        if "missing" in cases
+        else {name: alarms([[first + at for at in each] for each in of], case_of(name)) for name, of in cases.items()}
         for peer, cases in found.items()
     }
 
@@ -115,33 +136,43 @@ def case_of(name: str) -> Case:
     return next(case for case in CASES if case.name == name)
 
 
-def alarms(seen: dict[str, Any], case: Case) -> dict[str, Any]:
+def alarms(found: list[list[int]], case: Case) -> dict[str, Any]:
     """Return the days with an alarm of each model, and how many of them are false in 26 weeks.
 
     What happens, happens within the day whose index is ``EVENT_DAY - 1``.
+
+    :param found: of each model, the days of ``PEER_DAYS`` with an alarm
     """
-    found, begins = seen["alarms"], EVENT_DAY - 1 if case.events else seen["end"]
+    (first, end), event = PEER_DAYS, EVENT_DAY - 1
+    begins = event if case.events else end
     wrong = [day for each in found for day in each if day < begins]
     after = [[max(1, day - begins) for day in each if day >= begins] for each in found]
     return {
         "models": len(found),
-        "days": seen["end"] - seen["first"],
+        "days": end - first,
         "alarm_days": [len(each) for each in found],
-        "false_a_half_year": None
-        if case.events is None
-        else len(wrong) / len(found) * HALF_YEAR / (begins - seen["first"]),
+        "false_a_half_year": None if case.events is None else len(wrong) / len(found) * HALF_YEAR / (begins - first),
         "days_to_find": [min(each, default=None) for each in after] if case.events else None,
     }
 
 
-def print_table(results: dict[str, Any], peers: dict[str, Any]) -> None:
-    """Print false alarms a model and 26 weeks, and the days to find, of the monitor and of others."""
-    print(f"| {' | '.join(['case', 'retrainings of each model', 'by', 'modelway', *peers])} |")
-    print("|---|---|---|---|" + "---|" * len(peers))
+def print_table(results: dict[str, Any]) -> None:
+    """Print false alarms a model and 26 weeks, and the days to find, of the monitor."""
+    print("| case | retrainings of each model | by | modelway |")
+    print("|---|---|---|---|")
     for name, row in results.items():
         numbers = ", ".join(map(str, row["retrainings"]))
-        cells = [cell(row), *(cell(found.get(name, found)) for found in peers.values())]
-        print(f"| {name} | {numbers} | {', '.join(row['rules']) or '-'} | {' | '.join(cells)} |")
+        print(f"| {name} | {numbers} | {', '.join(row['rules']) or '-'} | {cell(row)} |")
+
+
+def print_peers(peers: dict[str, Any]) -> None:
+    """Print the same of all on the days that all saw."""
+    first, end = PEER_DAYS
+    print(f"\n{PEER_MODELS} models of {end - first} days, all of their requests:")
+    print(f"| {' | '.join(['case', *peers])} |")
+    print("|---|" + "---|" * len(peers))
+    for case in CASES:
+        print(f"| {case.name} | {' | '.join(cell(found.get(case.name, found)) for found in peers.values())} |")
 
 
 def cell(row: dict[str, Any]) -> str:

@@ -5,13 +5,14 @@ import json
 import logging
 import os
 import stat
+import sys
 import tempfile
 import time
 import uuid
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.configuration import conf
 from airflow.dag_processing.bundles.base import BaseDagBundle, BundleVersion, BundleVersionLock
@@ -31,6 +32,9 @@ from modelway.artifacts.whole_files import replace_file
 from modelway.errors import DigestMismatch, ModelwayError
 from modelway.folders import models_folder
 from modelway.hooks.settings import load_settings, make_private
+
+if TYPE_CHECKING:
+    from airflow.dag_processing.manager import DagFileInfo, DagFileProcessorManager
 
 #: no model's name begins like this
 STORED_AS = "_snapshots"
@@ -112,6 +116,7 @@ class SnapshotDagBundle(BaseDagBundle):
         """
         if self.version:
             raise ModelwayError(f"version {self.version} of the bundle '{self.name}' is what it is: it has no refresh")
+        _forget_callbacks()
         with self.lock():
             self._current = self._refreshed()
         # Airflow removes versions that nobody used for long.
@@ -230,6 +235,27 @@ class SnapshotDagBundle(BaseDagBundle):
             return _Current(snapshot=Artifact.from_dict(found["snapshot"]), signature=found["signature"])
         except (OSError, ValueError, KeyError, ModelwayError):
             return None
+
+
+def _forget_callbacks() -> None:
+    """Let the DAG processor of this process, if it is one, forget when it ran the callbacks of a version of the bundle.
+
+    Airflow 3.3.2 finds when it last parsed a file by its name alone. The entry of a version's callback, a second one by
+    that name, has no such time: it would parse the file again and again, without a pause, until it is started again.
+    See findings/airflow-3.3.2-parses-without-a-pause-after-a-callback.sh.
+    """
+    module = sys.modules.get("airflow.dag_processing.manager")
+    if module is None or hasattr(module.DagFileProcessorManager, "modelway_original"):
+        return
+    handle = module.DagFileProcessorManager.handle_parsing_result
+
+    def handle_and_forget(manager: "DagFileProcessorManager", file: "DagFileInfo", *args: Any, **options: Any) -> None:
+        handle(manager, file, *args, **options)
+        if file.bundle_version is not None:
+            manager._file_stats.pop(file, None)
+
+    module.DagFileProcessorManager.modelway_original = handle
+    module.DagFileProcessorManager.handle_parsing_result = handle_and_forget
 
 
 def _hex(artifact: Artifact) -> str:

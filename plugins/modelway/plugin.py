@@ -17,6 +17,8 @@ from airflow.configuration import conf
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
+from modelway.ui.extra_links import page_links
+
 
 async def serve_pages(scope: Any, receive: Any, send: Any) -> None:
     """Answer a request of the api-server (an ASGI application)."""
@@ -25,9 +27,14 @@ async def serve_pages(scope: Any, receive: Any, send: Any) -> None:
     await pages()(scope, receive, send)
 
 
+def _base_url() -> str:
+    """Return ``[api] base_url`` without a slash at its end; empty where there is none."""
+    return (conf.get("api", "base_url", fallback="") or "").rstrip("/")
+
+
 def _base_path() -> str:
     """Return the path of ``[api] base_url``, without a slash at its end: Airflow's own links begin with it."""
-    return urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
+    return urlsplit(_base_url()).path
 
 
 def _start_follow_up(run: str, state: str, backends: Sequence[str]) -> None:
@@ -101,6 +108,7 @@ class ModelwayPlugin(AirflowPlugin):
 
     name = "modelway"
     listeners = [EndOfRuns()]
+    operator_extra_links = page_links(f"{_base_url()}/modelway")
     fastapi_apps = [{"app": serve_pages, "url_prefix": "/modelway", "name": "modelway"}]
     external_views = [
         {"name": "Models", "href": f"{_base_path()}/modelway/models", "destination": "nav", "url_route": "models"},

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import sysconfig
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from airflow.dag_processing.bundles import base
+from airflow.dag_processing.manager import DagFileInfo, DagFileProcessorManager
 from modelway import bundle as bundle_module
 from modelway.artifacts.commits import git_commit
 from modelway.bundle import SnapshotDagBundle
@@ -306,6 +308,18 @@ def test_airflow_finds_the_bundle_in_the_plugins_folder_alone(site, tmp_path):
         [sys.executable, "-S", "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path
     )
     assert f"{plugins}/modelway/bundle.py SnapshotDagBundle(name=modelway)" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_file_is_parsed_no_more_often_after_a_callback_of_one_of_its_runs(site):
+    bundle = site.bundle()
+    place = {"rel_path": Path("models.py"), "bundle_name": "modelway", "bundle_path": bundle.path}
+    file, of_run = DagFileInfo(**place), DagFileInfo(**place, bundle_version=version_of(bundle))
+    manager = DagFileProcessorManager(max_runs=-1)
+    for each, had_callbacks in ((file, False), (of_run, True)):
+        ended = SimpleNamespace(had_callbacks=had_callbacks, parsing_result=None, start_time=time.monotonic())
+        manager.handle_parsing_result(each, ended)
+    manager.prepare_file_queue(known_files={"modelway": {file}})
+    assert list(manager._file_queue) == []
 
 
 def test_each_model_has_its_commit_whatever_its_name(site):

@@ -4,19 +4,22 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 from fastapi import Header, HTTPException
 from modelway.cli import main
-from modelway.lineage.records.version import FailureRecord
+from modelway.lineage.records.version import FailureRecord, RolloutRecord
 from modelway.lineage.store import open_lineage
 from modelway.ui.app import create_app
 from starlette.applications import Starlette
-from starlette.routing import Mount
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Mount, Route
 
 from tests.lineage_samples import make_record
 from tests.served_pages import served
+from tests.unit.spec_samples import write_model
 
 TOKEN = "a token of this test"
 
@@ -115,11 +118,64 @@ def test_a_token_that_is_missing_or_not_valid_is_one_sentence(
     with pytest.raises(SystemExit):
         main(["--server", server, "gc"])
     assert "--server goes with versions" in capsys.readouterr().err
-    monkeypatch.setenv("MODELWAY_SERVER", server)
-    assert main(["rollback", "digits"]) == 1
-    assert "a rollback needs the lineage's database" in capsys.readouterr().err
     assert main(["--server", "http://127.0.0.1:9", "versions"]) == 1
     assert "Airflow's API does not answer" in capsys.readouterr().err
+
+
+class Airflow:
+    """Its own API, as far as a rollback calls it, before a lineage of its own."""
+
+    def __init__(self, url: str) -> None:
+        self.store = open_lineage(url)
+        self.calls: list[tuple[str, Any]] = []
+
+    async def answer(self, request: Request) -> JSONResponse:
+        if request.method == "POST":
+            self.calls.append(("trigger", (await request.json())["conf"]))
+            return JSONResponse({"dag_run_id": "manual__7"})
+        if request.method == "PATCH":
+            self.calls.append(("patch", await request.json()))
+            # As the listener does.
+            running = self.store.rollout("digits", "digits/run-2")
+            assert running is not None
+            self.store.save_rollout(replace(running, state="aborted"))
+        return JSONResponse({"state": "running", "is_paused": False, "max_active_runs": 0})
+
+
+def test_a_rollback_ends_a_rollout_or_returns_to_the_version_before_from_a_machine_without_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    airflow = Airflow(url := f"sqlite:///{tmp_path / 'lineage.db'}")
+    for number in (1, 2):
+        airflow.store.register(make_record(f"run-{number}"))
+    rollout = RolloutRecord(
+        endpoint="digits", run_id="digits/run-1", model="digits", version=1, state="done", detail={"stable": None}
+    )
+    airflow.store.save_rollout(rollout)
+    airflow.store.record_weights(endpoint="digits", model="digits", weights={1: 90, 2: 10})
+    second = replace(rollout, run_id="digits/run-2", version=2, state="running", detail={"stable": 1})
+    airflow.store.save_rollout(second)
+    write_model(tmp_path / "models", "digits", spec="model: digits\n")
+    monkeypatch.setenv("MODELWAY_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("MODELWAY_TOKEN", TOKEN)
+    pages = create_app(store_url=lambda: url, readable_dags=readable)
+    api = Route("/api/v2/{path:path}", airflow.answer, methods=["GET", "POST", "PATCH"])
+    with served(Starlette(routes=[api, Mount("/modelway", pages)])) as place:
+
+        def roll_back() -> str:
+            assert main(["--server", place, "rollback", "digits", "--reason", "slow"]) == 0
+            return capsys.readouterr().out
+
+        assert "the rollout of version 2 of digits is ended; version 1 gets all traffic" in roll_back()
+        airflow.store.save_rollout(replace(second, run_id="digits/run-3", state="done"))
+        assert "the traffic of the endpoint digits goes back from version 2 of digits to version 1" in roll_back()
+    (first, ended), (then, conf) = airflow.calls
+    assert (first, ended["state"], then, conf["version"], conf["rollout"]) == (
+        *("patch", "failed", "trigger"),
+        *("1", "rollback"),
+    )
+    assert ended["note"].endswith(": slow")
+    assert conf["reason"].endswith(": slow")
 
 
 def test_the_api_describes_itself_to_those_who_are_signed_in(server: str) -> None:

@@ -5,9 +5,13 @@ A real HAProxy runs for the whole module; each test gives version 2 a stand-in o
 
 import http.client
 import json
+import os
+import re
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -269,6 +273,36 @@ def test_a_gateway_of_an_older_configuration_is_replaced(gateway: Gateway) -> No
     assert gateway.listener.pid != before
     assert gateway.starts == starts + 1
     assert gateway.ask()[0] == 200
+
+
+def test_an_open_connection_is_answered_once_more_when_the_gateway_is_to_end(gateway: Gateway) -> None:
+    def ask() -> http.client.HTTPResponse:
+        client.request("POST", "/v2/models/tiny/infer", b"{}")
+        answer = client.getresponse()
+        assert (answer.status, answer.read()) == (200, b"ok")
+        return answer
+
+    client = http.client.HTTPConnection("127.0.0.1", gateway.listener.port or 0, timeout=30)
+    try:
+        assert not ask().will_close
+        os.kill(gateway.listener.pid or 0, signal.SIGUSR1)
+        eventually(lambda: not _listens(gateway.listener.port))
+        assert ask().will_close, "the client knows that it must connect again"
+    finally:
+        client.close()
+    eventually(lambda: not gateway.process.has_process)
+
+
+def test_an_idle_gateway_sleeps(gateway: Gateway) -> None:
+    status = Path(f"/proc/{gateway.listener.pid}/status")
+
+    def wakes() -> int:
+        return int(re.findall(r"^voluntary_ctxt_switches:\s*(\d+)", status.read_text(), re.MULTILINE)[0])
+
+    begin, before = time.monotonic(), wakes()
+    time.sleep(2)
+    # The checks of two servers and of two that stand in for them; places without a server add next to nothing.
+    assert (wakes() - before) / (time.monotonic() - begin) < 150
 
 
 def _free_port() -> int:

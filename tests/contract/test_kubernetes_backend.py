@@ -7,6 +7,8 @@ import signal
 import threading
 import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -227,15 +229,25 @@ def test_a_damaged_input_is_refused_and_nothing_starts(backend, jobs, run, tmp_p
     assert backend.unfinished(run=run) == []
 
 
-def test_a_succeeded_job_is_done_anew_after_a_clear(backend, jobs):
-    code = "def train(job):\n    with job.checkpoint(step=1) as path: path.write_text('x')\n"
-    first = jobs(code)
+def test_a_succeeded_job_is_done_anew_after_a_clear_and_old_ones_are_removed(backend, jobs, options):
+    code = "def train(job):\n    print(1)\n    with job.checkpoint(step=1) as path: path.write_text('x')\n"
+    first = jobs(code, model="aged")
     succeeded(backend, first, seconds=SECONDS)
-    second = jobs(code, clear_number=1)
+    second = jobs(code, model="aged", clear_number=1)
     assert backend.folder(second) != backend.folder(first)
     assert second.name != first.name
     succeeded(backend, second, seconds=SECONDS)
-    assert jobs(code, clear_number=1) == second
+    assert jobs(code, model="aged", clear_number=1) == second
+    # Both generations end up old: garbage collection leaves their logs and reports.
+    discard = partial(backend.discard_old, model="aged", storage=options.storage)
+    assert discard(before=datetime.now(UTC) - timedelta(days=1)) == 0
+    later = datetime.now(UTC) + timedelta(days=1)
+    freed = discard(before=later, dry_run=True)
+    assert discard(before=later) == freed > 0
+    for handle in (first, second):
+        assert {"code", "inputs", "output", "runner"}.isdisjoint(path.name for path in backend.folder(handle).iterdir())
+        assert backend.describe(handle).state is JobState.SUCCEEDED
+        assert backend.logs(handle)[0]
 
 
 FAILS = {

@@ -3,13 +3,15 @@
 import json
 import threading
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 from modelway.backends.base import Handle, Job, JobState, Options
 from modelway.backends.kubernetes.attempts import AttemptRecord, handle_of
 from modelway.backends.kubernetes.backend import KubernetesBackend
-from modelway.errors import SubmitFailed
+from modelway.errors import NotWritable, SubmitFailed
 from modelway.failures import FailureKind
 
 from tests.job_folders import store_code, store_text, wait_for
@@ -84,6 +86,31 @@ def test_what_a_run_leaves_is_removed_where_its_spec_has_the_storage(cluster, su
     (other,) = (tmp_path / "storage" / "jobs").glob("*/*/evaluate/g0")
     assert (other / "code").is_dir(), "a job that is not over is left alone"
     assert connect().describe(running).state is JobState.PENDING
+
+
+def test_what_old_jobs_leave_is_removed_from_the_storage_once_they_are_old(cluster, submit, connect, tmp_path):
+    done, running = submit(), submit(key="evaluate")
+    (folder,) = (tmp_path / "storage" / "jobs").glob("*/*/train/g0")
+    (folder / "output" / "large.bin").write_bytes(bytes(100_000))
+    connect().cancel(done)
+    storage = {"path": "/modelway", "node": {"name": "node", "path": str(tmp_path / "storage")}}
+    now, discard = datetime.now(UTC), partial(connect().discard_old, storage=storage)
+    later = now + timedelta(days=1)
+    assert discard(model="tiny", before=now - timedelta(days=1)) == 0, "it is young"
+    assert discard(model="another", before=later) == 0
+    assert discard(model="tiny", before=later, storage=None) == 0
+    freed = discard(model="tiny", before=later, dry_run=True)
+    assert freed >= 100_000
+    assert (folder / "output" / "large.bin").exists()
+    assert discard(model="tiny", before=later) == freed
+    assert not any((folder / name).exists() for name in ("code", "inputs", "output", "runner"))
+    assert connect().describe(done).state is JobState.CANCELLED
+    (other,) = (tmp_path / "storage" / "jobs").glob("*/*/evaluate/g0")
+    assert (other / "code").is_dir(), "a job that is not over is left alone"
+    assert connect().describe(running).state is JobState.PENDING
+    assert discard(model="tiny", before=later) == 0
+    with pytest.raises(NotWritable, match="the storage of the jobs is not seen here"):
+        discard(model="tiny", before=later, storage={"path": str(tmp_path / "elsewhere")})
 
 
 @pytest.mark.parametrize("step", range(1, 5))

@@ -1,5 +1,8 @@
 """Workers that share nothing but an object store, step by step: a store and a cluster in memory."""
 
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from modelway.backends.base import Job, JobState, Options
@@ -82,6 +85,27 @@ def test_what_a_run_leaves_on_the_store_is_removed_by_any_worker(cluster, submit
     assert not store.exists(f"{handle.place}/output/large.bin")
     assert connect("four").describe(handle).state is JobState.CANCELLED
     assert submit(connect("five")).place.endswith("/g1"), "another worker does not find it again"
+
+
+def test_what_old_jobs_leave_is_removed_from_the_store_once_they_are_old(cluster, submit, connect, store):
+    done, running = submit(connect("one")), submit(connect("one"), key="evaluate")
+    with store.open(f"{done.place}/output/large.bin", "wb") as file:
+        file.write(bytes(100_000))
+    connect("one").cancel(done)
+    discard = partial(connect("two").discard_old, storage={"path": "/modelway", "uri": ROOT})
+    now = datetime.now(UTC)
+    later = now + timedelta(days=1)
+    assert discard(model="tiny", before=now - timedelta(days=1)) == 0, "it is young"
+    freed = discard(model="tiny", before=later, dry_run=True)
+    assert freed > 100_000
+    assert store.exists(f"{done.place}/output/large.bin")
+    assert discard(model="tiny", before=later) == freed
+    assert not store.exists(f"{done.place}/prepared.tar")
+    assert not store.exists(f"{done.place}/output/large.bin")
+    assert store.exists(f"{running.place}/prepared.tar"), "a job that is not over is left alone"
+    assert connect("three").describe(done).state is JobState.CANCELLED
+    assert discard(model="tiny", before=later) == discard(model="another", before=later) == 0
+    assert submit(connect("four")).place.endswith("/g1"), "another worker does not find it again"
 
 
 def test_workers_that_begin_a_try_at_the_same_time_begin_one(cluster, submit, connect):

@@ -322,7 +322,7 @@ def test_every_query_is_a_look_into_an_index(
             scans.extend((line, statement) for line in lines if line.startswith("SCAN"))
         else:
             # Small tables are read whole, unless that is forbidden: then only what has no index is.
-            driver.execute("SET LOCAL enable_seqscan = off")
+            driver.execute("SET enable_seqscan = off")
             lines = [line[0] for line in driver.execute(f"EXPLAIN {statement}", values)]
             scans.extend((line, statement) for line in lines if "Seq Scan" in line)
 

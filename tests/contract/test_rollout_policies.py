@@ -13,6 +13,7 @@ from airflow.sdk.execution_time import hitl
 from modelway.endpoints.local.endpoint import LocalEndpoint
 from modelway.errors import EndpointNotReady, LineageUnavailable, RolloutAborted, SignatureChanged
 from modelway.following.rollouts import abort_rollouts_of
+from modelway.lineage.records.steering import Steering
 from modelway.lineage.store import open_lineage
 from modelway.operators import promote
 from modelway.operators.approval import record_answer
@@ -154,6 +155,32 @@ def test_a_rollback_goes_back_at_once_even_to_another_signature(shop):
     assert (shop.weights, shop.champion) == ({1: 100}, 1)
     assert shop.rollout("back").detail["rollback"] == {"from": 3, "why": "too slow"}
     assert shop.lineage.served_before("tiny") == (1, None)
+
+
+def test_a_run_gives_a_version_a_share_and_holds_it_there_until_a_person_continues(shop, monkeypatch):
+    """As somebody sets the weights while no rollout runs."""
+    version, image = shop.versions[2]
+    form = {"params": {"hold_at": 30, "rollout": "yes", "reason": "half of Europe"}}
+    deployer = DeployModelOperator(task_id="deploy", version={**version, "requested": True}, image=image)
+    # The attempt before it died, here and there.
+    deployed = [deployer.run(shop.context(2) | form) for _ in range(2)][1]
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            die_at_wait(patch, 1)
+            with pytest.raises(Killed):
+                shop.promoter(2, deployed, steps=(10, 50, 100)).run(shop.context(2) | form)
+    assert shop.weights == {1: 70, 2: 30}
+    assert shop.lineage.weight_history("tiny")[0].actor == "mia"
+    rollout = Rollout(store=shop.lineage, port=shop.endpoint, endpoint="tiny", run="tiny/run-2")
+    assert rollout.inspect().reason == "held by mia: half of Europe"
+    assert shop.rollout(2).detail["begun_by"] == {"by": "mia", "reason": "half of Europe", "weight": 30}
+    shop.lineage.steer_rollout(shop.rollout(2), Steering(act="continue", by="ada", reason="it is good", step=0))
+    done = shop.promoter(2, deployed).run(shop.context(2) | form)
+    assert [step["weight"] for step in done["steps"]] == [30, 50, 100]
+    assert shop.weights == {2: 100}
+    alone = r"version 2 cannot be held at 30 %: no other version serves that gets the rest"
+    with pytest.raises(RolloutAborted, match=alone):
+        deployer.run(shop.context("again") | form)
 
 
 def test_a_rollback_to_a_version_that_never_served_is_refused(shop):

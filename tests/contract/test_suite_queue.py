@@ -35,26 +35,37 @@ def order(steps, *, cores=2):
     return started
 
 
-def test_the_longest_start_first_on_as_many_places_as_cores_and_one_for_what_waits():
+def test_the_longest_start_first_on_as_many_places_as_cores_and_two_for_what_waits():
     steps = [
         step("short"),
         step("long", 30),
         step("middle", 20),
         step("rests", 15, waits=True),
+        step("sleeps", 12, waits=True),
         step("naps", waits=True),
     ]
-    assert order(steps) == [(0, "rests"), (0, "long"), (0, "middle"), (15, "naps"), (20, "short")]
+    assert order(steps) == [
+        *((0, "rests"), (0, "sleeps"), (0, "long"), (0, "middle")),
+        *((12, "naps"), (20, "short")),
+    ]
 
 
 def test_what_waits_takes_a_core_only_when_nothing_computes():
     steps = [step("one", 10), step("a", 50, waits=True), step("b", 40, waits=True), step("c", 30, waits=True)]
-    assert order(steps, cores=1) == [(0, "a"), (0, "one"), (10, "b"), (50, "c")]
+    assert order(steps, cores=1) == [(0, "a"), (0, "b"), (0, "one"), (10, "c")]
 
 
 def test_a_step_counts_with_what_comes_after_it():
     steps = [step("start", 1), step("long", 30), step("after", 40, needs="start"), step("middle", 20)]
     assert priority(steps[0], steps) == 41
     assert order(steps) == [(0, "start"), (0, "long"), (1, "after"), (30, "middle")]
+
+
+def test_a_step_counts_with_those_that_must_not_run_beside_it():
+    of_node = [step("one", 20, needs="start", uses="node"), step("two", 30, needs="start", uses="node")]
+    steps = [step("start", 1), *of_node, step("three", 40, needs="start")]
+    assert [priority(each, steps) for each in steps] == [51, 50, 50, 40]
+    assert priority(of_node[0], [of_node[0]]) == 20
 
 
 def test_one_step_at_a_time_has_what_they_use():

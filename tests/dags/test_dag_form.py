@@ -28,7 +28,7 @@ def form(dag_of):
 
 def test_every_field_says_what_it_is_and_where_it_stands(form):
     assert list(form) == [
-        *("skip", "version", "base", "rollout", "seed", "reason"),
+        *("skip", "version", "base", "rollout", "hold_at", "seed", "reason"),
         *("epochs", "rate", "augment", "optimizer", "width"),
     ]
     for name, param in form.items():
@@ -36,7 +36,7 @@ def test_every_field_says_what_it_is_and_where_it_stands(form):
         assert param.schema["section"] == (
             "Model parameters" if name in ("epochs", "rate", "augment", "optimizer", "width") else "Run"
         )
-    assert all(form[name].description for name in ("skip", "version", "base", "rollout", "seed", "reason", "epochs"))
+    assert all(form[name].description for name in ("skip", "version", "base", "rollout", "hold_at", "seed", "reason"))
 
 
 def test_the_defaults_are_the_specs_and_fit(form):
@@ -45,6 +45,7 @@ def test_the_defaults_are_the_specs_and_fit(form):
         "version": None,
         "base": None,
         "rollout": "auto",
+        "hold_at": None,
         "seed": 3,
         "reason": None,
         "epochs": 4,
@@ -69,6 +70,7 @@ def test_the_defaults_are_the_specs_and_fit(form):
         ("base", None),
         ("base", "none"),
         ("rollout", "no"),
+        ("hold_at", 99),
         ("seed", 2**32 - 1),
         ("reason", "drift in `x` <b>"),
         ("epochs", 100),
@@ -92,6 +94,8 @@ def test_a_good_value_is_taken(form, name, value):
         ("version", ""),
         ("version", "../x"),
         ("rollout", "maybe"),
+        ("hold_at", 0),
+        ("hold_at", 100),
         ("seed", -1),
         ("seed", 2**32),
         ("seed", None),

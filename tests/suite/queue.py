@@ -1,4 +1,4 @@
-"""Run steps, the longest first: one per core that computes, one more that waits, each after what it needs.
+"""Run steps, the longest first: one per core that computes, two more that wait, each after what it needs.
 
 Tests that failed beside others are run once more, alone, when all has ended: a test that passes then is named as
 unsteady. On two cores that several steps share, a wait may be too short; what is wrong fails twice.
@@ -48,6 +48,8 @@ class Outcome:
 MOST_REPEATED = 10
 #: pytest's exit status
 TESTS_FAILED = 1
+#: how many steps that wait run beside one per core: even those that compute leave more than half of a core free
+RESTING = 2
 #: what the second run of a step's failed tests is called after it
 AGAIN = " again"
 
@@ -59,16 +61,18 @@ def unsteady_tests(outcomes: Sequence[Outcome]) -> dict[str, tuple[str, ...]]:
 
 
 def priority(step: Step, steps: Sequence[Step]) -> int:
-    """Return how long a step takes with the longest that comes after it."""
-    return step.seconds + max((priority(each, steps) for each in steps if each.needs == step.name), default=0)
+    """Return how long a step takes with the longest that comes after it, or with those that must not run beside it."""
+    after = max((priority(each, steps) for each in steps if each.needs == step.name), default=0)
+    others = sum(each.seconds for each in steps if step.uses and each.uses == step.uses and each != step)
+    return step.seconds + max(after, others)
 
 
 def next_step(waiting: Sequence[Step], running: Sequence[Step], *, cores: int) -> Step | None:
     """Return the step to start now, None where the next has to wait for one that runs.
 
-    What waits has a place of its own, and another one only where nothing that computes is ready.
+    What waits has places of its own, and another one only where nothing that computes is ready.
     """
-    if any(step.alone for step in running) or len(running) > cores:
+    if any(step.alone for step in running) or len(running) >= cores + RESTING:
         return None
     unended = {step.name for step in (*waiting, *running)}
     used = {step.uses for step in running} - {""}
@@ -79,7 +83,7 @@ def next_step(waiting: Sequence[Step], running: Sequence[Step], *, cores: int) -
     ready.sort(key=lambda step: priority(step, waiting), reverse=True)
     computing = [step for step in ready if not step.waits]
     resting = [step for step in ready if step.waits]
-    if resting and not (computing and any(step.waits for step in running)):
+    if resting and not (computing and sum(step.waits for step in running) >= RESTING):
         return resting[0]
     return computing[0] if computing and sum(not step.waits for step in running) < cores else None
 

@@ -38,6 +38,15 @@ RUN_SECONDS = 900
 REGISTRY_LOGIN = ("me", "s3cret")
 #: passwords of the connections in the lab's Airflow
 LINEAGE_PASSWORD, OPENLINEAGE_KEY = "pa55word-of-the-lineage", "pa55word-of-openlineage"
+#: what begins when the lab has started, where a file of tests is run
+STARTED = {
+    "test_faults": (
+        *("resumes", "port-taken", "raises", "some-nan", "all-nan", "truncated", "unloadable", "crashes"),
+        "unwritable",
+    ),
+    "test_release": ("released",),
+    "test_sweep": ("swept", "all-raise"),
+}
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 300) -> None:
@@ -220,6 +229,7 @@ def metrics() -> Iterator[StatsdReceiver]:
 
 @pytest.fixture(scope="session")
 def lab(
+    request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
     google: GoogleFake,
     vertex: VertexJobs,
@@ -274,19 +284,8 @@ def lab(
         for connection in connections:
             api.call("POST", "/connections", json=connection)
         # All at once: they run side by side while the tests wait for one after another.
-        for dag_id in (
-            "resumes",
-            "port-taken",
-            "raises",
-            "some-nan",
-            "all-nan",
-            "truncated",
-            "unloadable",
-            "crashes",
-            "unwritable",
-            "swept",
-            "all-raise",
-        ):
+        files = {item.path.stem for item in request.session.items}
+        for dag_id in (dag_id for file, dag_ids in STARTED.items() if file in files for dag_id in dag_ids):
             lab.start(dag_id)
         yield lab
 

@@ -29,7 +29,15 @@ from tests.quick_python import COMMAND as PYTHON
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
-DAG = "from airflow.sdk import DAG\n\ndag = DAG('digits', schedule=None)\n"
+DAG = """\
+from airflow.sdk import DAG
+from modelway.operators.find import FindVersionOperator
+from modelway.operators.promote import PromoteModelOperator
+
+with DAG("digits", schedule=None):
+    found = FindVersionOperator(task_id="find", model="digits").output
+    PromoteModelOperator(task_id="promote", version=found, deployment=found)
+"""
 
 
 def _free_port() -> int:
@@ -63,6 +71,8 @@ def _register(home: Path, **dags: str) -> None:
     store = open_lineage(f"sqlite:///{home}/modelway/lineage.db")
     for model, dag in dags.items():
         record = rich_record("manual__1") if model == "digits" else _record(model, dag, "manual__1")
+        if model == "digits":
+            record = replace(record, run=replace(record.run, repository="https://gitlab.invalid/team/digits.git"))
         assert store.register(record) == 1
     assert store.register(rich_record("manual__2", metrics={"loss": 0.0288, "accuracy": 0.9867})) == 2
     rollout = RolloutRecord(endpoint="digits", run_id="digits/r1", model="digits", version=1, state="done")
@@ -184,13 +194,31 @@ def test_the_page_is_in_airflows_navigation(airflow: str) -> None:
     assert _get(airflow, "/api/v2/plugins/importErrors", **headers).json()["import_errors"] == []
 
 
+def follow_the_commit(browser: Chrome) -> None:
+    """Press the link to a version's commit: another site opens in a new tab, which the frame's sandbox forbids."""
+    link = wait(browser, By.CSS_SELECTOR, "a[href*='gitlab.invalid']")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", link)
+    link.click()
+    WebDriverWait(browser, WAIT_SECONDS).until(expected.number_of_windows_to_be(2))
+    airflows, opened = browser.window_handles
+    browser.switch_to.window(opened)
+    WebDriverWait(browser, WAIT_SECONDS).until(expected.url_contains("gitlab.invalid"))
+    assert browser.current_url == f"https://gitlab.invalid/team/digits/-/commit/c0ffee{'0' * 34}"
+    assert browser.execute_script("return window.opener") is None
+    browser.close()
+    browser.switch_to.window(airflows)
+
+
 def test_the_frame_takes_airflows_theme_and_its_links_open_airflows_pages(airflow: str) -> None:
     with open_browser() as browser:
         log_in(browser, url=airflow, user="ada", password="ada-s")
         wait(browser, By.LINK_TEXT, "Models").click()
         browser.switch_to.frame(wait(browser, By.TAG_NAME, "iframe"))
-        for link in ("digits", "v1", "Lineage"):
+        for link in ("digits", "v1"):
             wait(browser, By.LINK_TEXT, link).click()
+        follow_the_commit(browser)
+        browser.switch_to.frame(wait(browser, By.TAG_NAME, "iframe"))
+        wait(browser, By.LINK_TEXT, "Lineage").click()
         wait(browser, By.XPATH, "//h1[starts-with(., 'Lineage of digits v1')]")
         for theme, change in (("dark", "add"), ("light", "remove")):
             browser.switch_to.default_content()
@@ -231,7 +259,9 @@ def test_who_may_start_runs_releases_and_rolls_back_from_the_page_of_an_endpoint
     with open_browser() as browser:
         log_in(browser, url=airflow, user="vic", password="vic-s")
         browser.get(place)
-        assert act(browser, "release", version="1", reason="I may not").startswith("Airflow does not let you do this")
+        refused = "Airflow does not let you do this"
+        assert act(browser, "release", version="1", reason="I may not").startswith(refused)
+        assert act(browser, "share", version="1", weight="30", reason="I may not").startswith(refused)
     assert _get(airflow, "/api/v2/dags/digits/dagRuns", **headers).json()["dag_runs"] == []
     with open_browser() as browser:
         log_in(browser, url=airflow, user="ada", password="ada-s")
@@ -240,11 +270,18 @@ def test_who_may_start_runs_releases_and_rolls_back_from_the_page_of_an_endpoint
         said = act(browser, "rollback", reason="it was not")
         assert "returns the traffic to version 1." in said
         assert "by ada moves traffic, too: of the two, one waits for the other." in said
+        said = act(browser, "share", version="1", weight="30", reason="half of <Europe>")
+        assert "gives version 1 30 % and holds it there." in said
+        assert "by ada moves traffic, too: of the two, one waits for the other." in said
+        browser.refresh()
+        said = act(browser, "share", version="2", weight="30", reason="no other")
+        assert said == "Version 2 has the traffic: name the version that gets a share of it."
         assert [error for error in console_errors(browser) if "/modelway/" in error] == []
     runs = _get(airflow, "/api/v2/dags/digits/dagRuns", **headers).json()["dag_runs"]
     assert [run["conf"] for run in runs] == [
         {"rollout": "yes", "version": "1", "reason": "it is <better>"},
         {"rollout": "rollback", "version": "1", "reason": "it was not"},
+        {"rollout": "yes", "version": "1", "hold_at": 30, "reason": "half of <Europe>"},
     ]
 
 
@@ -328,6 +365,25 @@ def test_a_rollout_is_ended_once_from_the_page_of_its_endpoint(airflow: str) -> 
     assert (ended["state"], ended["note"]) == ("failed", "too slow")
 
 
+def test_a_task_links_to_its_run_its_version_and_its_endpoint_before_it_has_ended(airflow: str) -> None:
+    """No task runs here: what Airflow shows of one that has not even begun, it shows while it runs."""
+    headers = {"authorization": f"Bearer {_token(airflow, 'ada')}"}
+    _begin_run_of_rollout(airflow)
+
+    def links(task: str) -> dict[str, str]:
+        path = f"/api/v2/dags/digits/dagRuns/of-rollout/taskInstances/{task}/links"
+        found: dict[str, str] = _get(airflow, path, **headers).json()["extra_links"]
+        return found
+
+    page = f"{airflow}/modelway/of-run?dag=digits&run=of-rollout"
+    assert links("find") == {"Live run": page}
+    found = links("promote")
+    assert found == {"Live run": page, "Version": f"{page}&to=version", "Endpoint": f"{page}&to=endpoint"}
+    for name, heading in (("Live run", "Run of digits"), ("Version", "letters v1"), ("Endpoint", "Endpoint letters")):
+        page = httpx.get(found[name], headers={**headers, "accept": "text/html"}, follow_redirects=True, timeout=60)
+        assert f"<h1>{heading}" in page.text, name
+
+
 #: where the screenshots of docs/tour.md go: `MODELWAY_TOUR=docs/images pytest … -k tour` makes them anew
 TOUR = os.environ.get("MODELWAY_TOUR")
 
@@ -378,7 +434,7 @@ def test_a_process_that_loads_the_plugin_loads_no_server(tmp_path: Path) -> None
     code = (
         "import sys; from airflow.plugins_manager import get_plugin_info; before = set(sys.modules); "
         "names = [plugin['name'] for plugin in get_plugin_info()]; "
-        "light = ('modelway.plugin', 'modelway.get_provider_info'); "
+        "light = ('modelway.plugin', 'modelway.get_provider_info', 'modelway.ui', 'modelway.ui.extra_links'); "
         "print(names, [m for m in sys.modules if m.startswith('modelway.') and m not in light])"
     )
     environment = _environment(tmp_path, 0)

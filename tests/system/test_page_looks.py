@@ -129,7 +129,7 @@ def browser():
         yield opened
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [1280, 360])
 def test_nothing_reaches_beyond_the_window_is_cut_off_or_overlaps(browser, pages, width):
     resize(browser, width=width)
     charts = 0
@@ -138,6 +138,8 @@ def test_nothing_reaches_beyond_the_window_is_cut_off_or_overlaps(browser, pages
         assert browser.find_elements(By.TAG_NAME, "h1"), page
         assert browser.execute_script("return document.documentElement.scrollWidth") <= width, page
         assert browser.execute_script(OUTSIDE) == [], page
+        tables = "return [...document.querySelectorAll('table')].filter((each) => !each.closest('.scroll')).length"
+        assert browser.execute_script(tables) == 0, f"{page}: a table has no frame of its own to scroll in"
         assert browser.execute_script(BADLY_DRAWN) == [], page
         charts += len(browser.find_elements(By.CSS_SELECTOR, "svg.chart"))
         assert console_errors(browser) == [], page

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import signal
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from modelway.artifacts.store import Artifact, ArtifactStore
 from modelway.backends.local.backend import LocalBackend
 from modelway.cli.gc import discard_old_jobs
+from modelway.errors import NotWritable
 from modelway.lineage.records.kept import KeepRule, Unselected
 from modelway.lineage.store import Lineage
 from modelway.names import slug
@@ -160,6 +162,38 @@ def test_job_folders_stay_as_long_as_the_rule_says(home: Path, lineage: Lineage)
     assert run.parts >= {"code", "inputs", "output"}
     assert discard_old_jobs(lineage, home, timedelta(seconds=-5)) > 0
     assert run.parts == {"try-1", "job.json"}
+
+
+def test_garbage_collection_goes_where_the_spec_has_the_storage_of_the_jobs(
+    home: Path,  # noqa: F811
+    lineage: Lineage,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    requested: list[dict[str, Any]] = []
+
+    class Elsewhere:
+        def discard(self, **words: Any) -> int:
+            raise AssertionError("this is of a run's end")
+
+        def discard_old(self, **words: Any) -> int:
+            requested.append(words)
+            if words["model"] == "unseen":
+                raise NotWritable("the storage of the jobs is not seen here", where="/jobs")
+            return 7
+
+    monkeypatch.setattr("modelway.hooks.backend.backend_from_airflow", lambda name, home: Elsewhere())
+    spec = {"train": {"backend": "kubernetes"}, "storage": {"path": "/jobs"}, "keep": {"time": "3d"}}
+    for name, its in {"there": spec, "unseen": spec, "here": {"storage": {"path": "/jobs"}}}.items():
+        record = make_record(name, model=name)
+        lineage.register(replace(record, run=replace(record.run, spec=its)))
+    assert discard_old_jobs(lineage, home, timedelta(days=1), dry_run=True) == 7
+    assert [(each["model"], each["storage"], each["dry_run"]) for each in requested] == [
+        ("there", {"path": "/jobs"}, True),
+        ("unseen", {"path": "/jobs"}, True),
+    ]
+    assert all(datetime.now(UTC) - each["before"] >= timedelta(days=3) for each in requested)
+    assert "the folders of jobs of unseen stay: /jobs: the storage of the jobs is not" in capsys.readouterr().err
 
 
 def test_nothing_is_removed_that_something_else_needs(home: Path, lineage: Lineage) -> None:  # noqa: F811

@@ -1,4 +1,4 @@
-"""A follower's looks at recorded Jobs, one after another, with what it remembers in the try's folder."""
+"""A follower's reads of recorded Jobs, one after another, with what it remembers in the attempt's folder."""
 
 import json
 from datetime import datetime, timedelta
@@ -17,19 +17,33 @@ FOLDER = Path(__file__).parent / "kubernetes-1.36"
 
 
 class Recorded:
-    """The objects of one moment after another; what was asked for by itself is the same."""
+    """The objects of one moment after another; a list of them says the same, or what is newer."""
 
     def __init__(self) -> None:
         self.moment: dict[str, Any] = {}
+        self.newer: dict[str, Any] | None = None
 
     def of_attempt(self, record: AttemptRecord) -> tuple[list[Any], list[Any]]:
         return ([self.moment["job"]] if self.moment["job"] else []), self.moment["pods"]
 
-    now = of_attempt
+    def now(self, record: AttemptRecord) -> tuple[list[Any], list[Any]]:
+        moment = self.newer or self.moment
+        return ([moment["job"]] if moment["job"] else []), moment["pods"]
 
     def events(self, namespace: str, name: str, *, now: bool) -> list[Any]:
         found: list[Any] = self.moment["events"]
         return found
+
+
+def submitted(folder: Path, *, nodes: int = 1) -> Path:
+    """Return the folder of an attempt that was submitted."""
+    attempt = folder / "jobs" / "m" / "r" / "k" / "g0" / "try-1"
+    attempt.mkdir(parents=True)
+    AttemptRecord(
+        name="mw-1", namespace="ml", nodes=nodes, launcher="job", start_within_seconds=3600, token="ours"
+    ).write(attempt)
+    generations.mark(attempt / SUBMITTED)
+    return attempt
 
 
 @pytest.mark.parametrize(
@@ -44,13 +58,7 @@ class Recorded:
 )
 def test_a_follower_judges_each_moment(name: str, right: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = json.loads((FOLDER / f"{name}.json").read_text())
-    attempt = tmp_path / "jobs" / "m" / "r" / "k" / "g0" / "try-1"
-    attempt.mkdir(parents=True)
-    nodes = 2 if "two" in name else 1
-    AttemptRecord(
-        name="mw-1", namespace="ml", nodes=nodes, launcher="job", start_within_seconds=3600, token="ours"
-    ).write(attempt)
-    generations.mark(attempt / SUBMITTED)
+    attempt = submitted(tmp_path, nodes=2 if "two" in name else 1)
     objects, clock = Recorded(), {"now": datetime.fromisoformat(record["begun"])}
 
     class Clock(datetime):
@@ -72,3 +80,14 @@ def test_a_follower_judges_each_moment(name: str, right: str, tmp_path: Path, mo
         (attempt / "result.json").unlink()
         clock["now"] += timedelta(hours=3)
         assert look.status(attempt).state.value == "running"
+
+
+def test_the_image_of_a_job_that_ended_before_a_pod_was_seen_with_it_is_known(tmp_path: Path) -> None:
+    last = json.loads((FOLDER / "suspended-and-resumed.json").read_text())["moments"][-1]
+    attempt, objects = submitted(tmp_path), Recorded()
+    (pod,) = last["pods"]
+    digest = pod["status"]["containerStatuses"][0]["imageID"].rpartition("@")[2]
+    before = {**pod, "status": {"phase": "Pending"}}
+    objects.moment, objects.newer = {**last, "pods": [before]}, last
+    status = StatusReader(objects=objects, folders=Folders(home=tmp_path)).status(attempt)  # type: ignore[arg-type]
+    assert (status.state.value, status.image_digest) == ("succeeded", digest)

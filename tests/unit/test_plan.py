@@ -321,6 +321,19 @@ def test_a_rollback_names_the_version(shop):
         shop.plan(params={"rollout": "rollback"})
 
 
+@pytest.mark.parametrize(
+    ("form", "told"),
+    [
+        ({"hold_at": 100}, "hold_at is 100, and no per cent from 1 to 99"),
+        ({"hold_at": "30"}, "hold_at is '30', and no per cent"),
+        ({"hold_at": 30, "rollout": "rollback", "version": "1"}, "the run's parameter rollout is rollback"),
+    ],
+)
+def test_a_rollout_is_held_at_a_share_alone(shop, form, told):
+    with pytest.raises(ModelwayError, match=told):
+        shop.plan(params=form)
+
+
 def test_a_backfill_moves_nothing_unless_it_is_asked_to(shop):
     given = {"run_type": "backfill", "interval": (day(1), day(2))}
     assert shop.plan(**given)["blocked_reason"] == (

@@ -24,6 +24,7 @@ from modelway.runs.rollout_record import (
     planned,
     results_of,
 )
+from modelway.runs.steered import Held
 
 BEGUN = RolloutRecord(endpoint="m", run_id="m/2", model="m", version=2, state="running", detail={"stable": 1})
 
@@ -86,6 +87,16 @@ def test_the_section_of_a_spec_is_what_a_version_is_judged_by():
 def test_the_first_version_and_a_return_to_an_earlier_one_have_one_step_at_once(detail):
     record = planned(replace(BEGUN, detail=detail), Settings(steps=(10, 100)), target="local")
     assert plan_of(record) == [Step(weight=100)]
+
+
+def test_a_rollout_that_begins_held_has_its_share_first_and_the_steps_above_it_after():
+    settings = Settings(steps=(10, 50, 100), held=Held(weight=30, by="mia", reason="a talk"))
+    record = planned(BEGUN, settings, target="local")
+    assert plan_of(record)[0] == Step(weight=30)
+    assert record.detail["steps"] == [30, 50, 100]
+    found = begun(moving(record), metrics=metrics(), restarts=0, now=1000.0).detail
+    assert (found["held"], found["begun_by"]["weight"]) == ({"by": "mia", "reason": "a talk", "since": 1000.0}, 30)
+    assert "leaves" not in found
 
 
 def test_a_plan_stays_when_the_spec_changes():

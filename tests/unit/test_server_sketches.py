@@ -3,6 +3,7 @@
 import json
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -55,14 +56,67 @@ def test_a_bucket_is_that_of_the_logarithm_of_eight_binary_digits(dtype: str) ->
 
 
 def test_few_rows_wait_until_they_are_many_or_are_read() -> None:
-    found = sketches(TensorSpec("x", "FP32", (-1, 2)), rows_per_second=200)
-    for number in range(70):
-        assert found.waits is (number >= 64)
+    found = sketches(TensorSpec("x", "FP32", (-1, 2)), rows_per_second=1000)
+    for number in range(520):
+        assert found.waits is (number >= 512)
         found.add({"x": np.ones((1, 2), dtype=np.float32)}, {}, 1)
     found.fold()
     assert found.waits is False
     found.add({"x": np.ones((1, 2), dtype=np.float32)}, {}, 1)
-    assert found.document()["rows"] == 71
+    assert found.document()["rows"] == 521
+
+
+@pytest.mark.parametrize(
+    ("spec", "rows"),
+    [
+        (TensorSpec("x", "FP32", (-1, 2)), 512),
+        (TensorSpec("x", "FP64", (-1, 3, 224, 224)), 512),
+        (TensorSpec("x", "BYTES", (-1, 3, 224)), 97),
+        (TensorSpec("x", "BYTES", (-1, -1)), 64),
+    ],
+)
+def test_rows_of_many_bytes_wait_for_fewer(spec: TensorSpec, rows: int) -> None:
+    found = sketches(spec)
+    array = np.zeros((1, *(max(1, length) for length in spec.shape[1:])), dtype=spec.dtype)
+    for number in range(rows):
+        assert found.waits is False, number
+        found.add({"x": array}, {}, 1)
+    assert found.waits
+
+
+def test_counts_are_those_of_each_row_by_itself() -> None:
+    """Rows that wait as bytes, arrays of another type, and rows that come while others are counted: none is lost."""
+    specs = (TensorSpec("x", "FP32", (-1, 3)), TensorSpec("kind", "BYTES", (-1,)))
+    output = TensorSpec("scores", "FP64", (-1, 4))
+    random = np.random.default_rng(3)
+    together, alone = (
+        Sketches(Signature("m", "onnxruntime_onnx", specs, (output,)), rows_per_second=100_000) for _ in range(2)
+    )
+    with ThreadPoolExecutor(1) as pool:
+        folding = []
+        for number in range(900):
+            rows = number % 3 + 1
+            dtype = np.float64 if number % 50 == 0 else np.float32
+            inputs = {
+                "x": random.normal(0, 10.0 ** (number % 5), (rows, 3)).astype(np.float32).astype(dtype),
+                "kind": random.choice(np.array(["a", "b", "c"], dtype=object), rows),
+            }
+            outputs = {"scores": random.normal(0, 1, (rows, 4))}
+            for found in (together, alone):
+                found.add(inputs, outputs, rows)
+            alone.fold()
+            if number % 7 == 0:
+                folding.append(pool.submit(together.fold))
+        for each in folding:
+            each.result()
+    first, second = (found.document() for found in (together, alone))
+    assert first["rows"] == second["rows"] == first["rows_seen"] == 1800
+    assert first["classes"] == second["classes"]
+    for side in ("inputs", "outputs"):
+        for left, right in zip(first[side], second[side], strict=True):
+            # Sums of floats depend on their order.
+            assert left.pop("mean", 0) == pytest.approx(right.pop("mean", 0))
+            assert left == right
 
 
 def test_a_second_has_its_number_of_rows_also_where_they_wait() -> None:
@@ -75,12 +129,23 @@ def test_a_second_has_its_number_of_rows_also_where_they_wait() -> None:
     assert (found.document()["rows"], found.document()["rows_seen"]) == (3 * 32, 240)
 
 
-def test_a_minute_has_the_rows_of_twelve_seconds() -> None:
-    found = sketches(TensorSpec("x", "FP32", (-1, 2)), rows_per_second=16)
-    for _ in range(90):
-        found.add({"x": np.ones((16, 2), dtype=np.float32)}, {}, 16)
-        found.begin_second()
-    assert found.document()["rows"] == 2 * 12 * 16
+def test_a_burst_has_the_rows_of_twelve_seconds_and_then_each_minute_a_tenth_of_one() -> None:
+    found = sketches(TensorSpec("x", "FP32", (-1, 2)), rows_per_second=160)
+
+    def serve(minutes: int, *, calls: int) -> int:
+        before = found.document()["rows"]
+        for _ in range(60 * minutes):
+            for _ in range(calls):
+                found.add({"x": np.ones((1, 2), dtype=np.float32)}, {}, 1)
+            found.begin_second()
+        return int(found.document()["rows"] - before)
+
+    assert serve(1, calls=200) == 12 * 160 + 15
+    # Even rows of a steady load, and all of few rows.
+    assert serve(10, calls=1) == pytest.approx(160, abs=1)
+    assert serve(10, calls=3) == pytest.approx(160, abs=1)
+    serve(60 * 2, calls=0)
+    assert serve(1, calls=3) == 180
 
 
 def test_calls_of_one_row_and_of_many_are_counted_together() -> None:
@@ -155,6 +220,6 @@ def test_what_waits_to_be_counted_does_not_grow_with_the_size_of_a_row() -> None
     large = np.ones((1, 1_000_000), dtype=np.float32)
     for _ in range(20):
         found.add({"x": large}, {}, 1)
-    waiting = sum(array.nbytes for _, inputs, _ in found._pending for array in inputs.values())
+    waiting = sum(array.nbytes for array in found._inputs["x"]._arrays)
     assert waiting < 1 << 20
     assert found.document()["rows"] == 20

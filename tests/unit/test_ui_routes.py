@@ -21,6 +21,7 @@ from tests.mounted_pages import MountedPages
 #: what only those may read who may read the DAG "secret"
 SECRET = "only for its owners"
 CONTENT = digest("model" + "hidden-run")
+HIDDEN_COMMIT = "c0ffee" + "1" * 34
 #: a path of each route about the model "secret", and the status for somebody who may read other DAGs alone: 404 where
 #: it names what does not exist for them, 200 where it lists, without it
 PATHS = {
@@ -81,7 +82,9 @@ def client(pages: MountedPages, tmp_path_factory: pytest.TempPathFactory) -> Tes
     store = open_lineage(url)
     store.register(make_record("r"))
     for run in ("hidden-run", "hidden-run-2"):
-        store.register(make_record(run, model="secret", description=SECRET))
+        hidden = make_record(run, model="secret", description=SECRET)
+        # It begins like that of digits, so that a part of it names both.
+        store.register(replace(hidden, run=replace(hidden.run, commit=HIDDEN_COMMIT)))
     store.record_weights(endpoint="secret", model="secret", weights={1: 100})
     rollout = RolloutRecord(
         endpoint="secret", run_id="secret/hidden-run", model="secret", version=1, state="done", step=0
@@ -181,6 +184,8 @@ def test_an_act_is_for_editors_alone(client: TestClient, route: str) -> None:
         ("run:secret/hidden-run", ["secret"]),
         (f"file:{CONTENT}", ["secret"]),
         (f"code:{digest('code')}", ["secret", "digits"]),
+        ("commit:c0ffee", ["secret", "digits"]),
+        (f"commit:{HIDDEN_COMMIT[:8]}", ["secret"]),
         # What ran in an image is an environment.
         ("image:sha256:" + "0" * 64, ["secret", "digits"]),
         ("model:secret", []),
@@ -197,6 +202,7 @@ def test_what_is_next_to_a_thing_is_read_by_whoever_may_read_a_part(
         assert answer.status_code == (200 if reader in readers else 404), (reader, answer.text)
         if reader != "secret":
             assert "hidden-run" not in answer.text.replace(node, "")
+            assert HIDDEN_COMMIT not in answer.text
 
 
 def test_the_neighbours_of_a_thing_come_by_parts_within_limits(client: TestClient) -> None:

@@ -74,6 +74,7 @@ def test_an_endpoint_shows_who_serves_since_when_and_what_happened(client: TestC
         "dag": "digits",
         "release": {"rollout": "yes"},
         "rollback": {"rollout": "rollback", "version": "1"},
+        "serves": 2,
     }
 
 
@@ -113,6 +114,28 @@ def test_a_rollout_of_a_version_that_one_may_not_read_is_not_shown(client: TestC
     assert why not in client.get("/modelway/api/endpoints/digits").text
     store.save_rollout(replace(hidden, run_id="digits/done", state="done"))
     assert actions(client).get("rollback", {}).get("version") != "4"
+
+
+@pytest.mark.parametrize(
+    ("dag", "run", "to", "place"),
+    [
+        ("digits", "r2", "endpoint", "/team/modelway/endpoints/digits"),
+        ("digits", "r2", "version", "/team/modelway/models/digits/versions/2"),
+        ("digits", "run-3", "version", "/team/modelway/models/digits/versions/3"),
+        # Nothing yet, or nothing that one may read: the run's own page.
+        ("digits", "run-3", "endpoint", None),
+        ("digits", "run-9", "version", None),
+        ("secret", "r", "version", None),
+        ("secret", "r", "endpoint", None),
+    ],
+)
+def test_a_task_leads_to_what_its_run_has_made(
+    client: TestClient, dag: str, run: str, to: str, place: str | None
+) -> None:
+    answer = client.get(f"/modelway/of-run?dag={dag}&run={run}&to={to}", follow_redirects=False)
+    assert (answer.headers.get("location"), answer.status_code) == (place, 307 if place else 200)
+    assert place or f"Run of {dag}" in answer.text
+    assert client.get(f"/modelway/of-run?dag={dag}&run={run}&to=nowhere").status_code == 422
 
 
 @pytest.mark.parametrize("wanted", ["nothing", "r", "secret"])

@@ -273,10 +273,20 @@ class RunFolders(Protocol):
 
 @runtime_checkable
 class JobFolders(RunFolders, Protocol):
-    """A backend that keeps the jobs' folders on this machine."""
+    """A backend whose jobs' folders stay until they are removed."""
 
-    def discard_old(self, *, model: str, before: datetime) -> int:
-        """Do so for all jobs of a model that ended before a time."""
+    def discard_old(
+        self, *, model: str, before: datetime, storage: Mapping[str, Any] | None = None, dry_run: bool = False
+    ) -> int:
+        """Do so for all jobs of a model that ended before a time.
+
+        :param dry_run: only return how many bytes would become free
+        """
+
+
+@runtime_checkable
+class OwnFolders(JobFolders, Protocol):
+    """A backend that keeps them on this machine, and knows whose they are."""
 
     def models(self) -> list[str]:
         """Return the names of the models that have such folders."""

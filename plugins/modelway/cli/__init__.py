@@ -37,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             commands.add_parser(name, help=command.help)
     args = parser.parse_args(arguments)
     if args.airflow_url and getattr(wanted, "group", None) not in _REMOTE:
-        parser.error("--server goes with versions, show, sweep, diff, serving, explain and release; others work here")
+        served = "versions, show, sweep, diff, serving, explain, release and rollback"
+        parser.error(f"--server goes with {served}; others work here")
     if args.airflow_url:
         os.environ["MODELWAY_SERVER"] = args.airflow_url
     try:

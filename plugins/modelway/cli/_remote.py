@@ -1,13 +1,14 @@
 """The lineage as an Airflow's pages answer it to programs: for a machine that has no access to the database."""
 
 import os
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from modelway.errors import EndpointNotReady, ModelwayError, UnknownModel, UnknownRun, UnknownVersion
+from modelway.errors import EndpointNotReady, ModelwayError, UnknownEndpoint, UnknownModel, UnknownRun, UnknownVersion
 from modelway.lineage.records.answers import ServingRecord
-from modelway.lineage.records.version import ModelSummary, RunAccount, VersionDetail, VersionSummary
+from modelway.lineage.records.version import ModelSummary, RolloutRecord, RunAccount, VersionDetail, VersionSummary
 
 if TYPE_CHECKING:
     from modelway.localairflow.rest import AirflowApi
@@ -17,7 +18,7 @@ SERVER, TOKEN = "MODELWAY_SERVER", "MODELWAY_TOKEN"
 #: versions of a page of the API
 LISTED = 50
 #: what the API says is not there, by the name that it gives
-_UNKNOWN = {each.__name__: each for each in (UnknownModel, UnknownRun, UnknownVersion)}
+_UNKNOWN = {each.__name__: each for each in (UnknownEndpoint, UnknownModel, UnknownRun, UnknownVersion)}
 
 _Record = TypeVar("_Record")
 
@@ -96,6 +97,26 @@ class RemoteLineage:
         query = {} if at is None else {"at": at.isoformat()}
         found = _read(list[ServingRecord], self._get("serving", **query)["serving"])
         return [each for each in found if model in (None, each.model)]
+
+    def rollouts(self, endpoint: str) -> list[RolloutRecord]:
+        """Return the newest rollouts of an endpoint, newest first; none where there is no such endpoint."""
+        return _read(list[RolloutRecord], self._endpoint(endpoint).get("rollouts", []))
+
+    def rollout(self, endpoint: str, run: str) -> RolloutRecord | None:
+        """Return the rollout of a run, by its key; None: it has none there."""
+        return next((each for each in self.rollouts(endpoint) if each.run_id == run), None)
+
+    def served_before(self, endpoint: str) -> tuple[int | None, int | None]:
+        """Return the version that took over an endpoint last, and the one before it; None where none did."""
+        found = self._endpoint(endpoint).get("served", {})
+        return found.get("current"), found.get("before")
+
+    def _endpoint(self, endpoint: str) -> Mapping[str, Any]:
+        try:
+            found: Mapping[str, Any] = self._get(f"endpoints/{_segment(endpoint)}")
+        except UnknownEndpoint:
+            return {}
+        return found
 
     def account(self, wanted: str, *, model: str | None = None) -> RunAccount:
         """Return how a run, or a model's last run, went.

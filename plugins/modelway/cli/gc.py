@@ -2,9 +2,11 @@
 
 import argparse
 import contextlib
+import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modelway.cli._lineage import lineage_if_any
 from modelway.cli.output.tables import print_json, print_table, table
@@ -25,7 +27,8 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
         description="Remove from the artifact store the archives, checkpoints, code packages and assets' files that no "
         "retained version needs. Retained is what an alias, traffic, a reference of a retained version or the newest "
         "versions need, the checkpoints that a model's section keep names, and everything young. Code, inputs and "
-        "output of old jobs of this machine are removed too. The records stay and say what was removed.",
+        "output of old jobs are removed too, of this machine and on the storage of jobs on Kubernetes. The records "
+        "stay and say what was removed.",
     )
     gc.add_argument("--dry-run", action="store_true", help="show what would be removed, and remove nothing")
     keep = f"how many of the newest versions of each model and asset stay; default: {_KEEP}"
@@ -55,7 +58,7 @@ def collect_garbage(args: argparse.Namespace) -> int:
         found = find_garbage(lineage, store, **rule)
     else:
         found = remove_garbage(lineage and lineage_from_environment(), store, **rule, actor=actor())
-    freed = 0 if args.dry_run else discard_old_jobs(lineage, load_settings().home, older_than)
+    freed = discard_old_jobs(lineage, load_settings().home, older_than, dry_run=args.dry_run)
     if args.json:
         print_json(found)
         return 0
@@ -69,30 +72,64 @@ def collect_garbage(args: argparse.Namespace) -> int:
     young = f"{found.young} of them younger than {args.older_than}"
     print(f"{verb} {plural(len(found.files), 'file')}, {found.size:,} bytes; {found.left} stay, {young}")
     if freed:
-        print(f"removed {freed:,} bytes of the folders of jobs that ended long ago")
+        print(f"{verb} {freed:,} bytes of the folders of jobs that ended long ago")
     return 0
 
 
-def discard_old_jobs(lineage: "Lineage | None", home: Path, older_than: timedelta) -> int:
-    """Remove code, inputs and output of old jobs of this machine; return how many bytes became free.
+def discard_old_jobs(lineage: "Lineage | None", home: Path, older_than: timedelta, *, dry_run: bool = False) -> int:
+    """Remove code, inputs and output of old jobs; return how many bytes became free.
 
-    A model whose spec keeps them longer (``keep.time``) keeps them.
+    Of this machine, and where the spec of a model's latest version has the storage of its jobs. A model whose spec
+    keeps them longer (``keep.time``) keeps them. A storage that cannot be reached is named, and left.
+
+    :param dry_run: remove nothing, and return what would become free
     """
-    from modelway.backends.base import JobFolders, load_backend
+    from modelway.backends.base import OwnFolders, load_backend
+
+    specs: dict[str, Mapping[str, Any]] = {}
+    for summary in lineage.models() if lineage else ():
+        with contextlib.suppress(UnknownModel, UnknownVersion):
+            specs[summary.name] = lineage.version(summary.name, lineage.find(summary.name, "latest")).run.spec or {}
+    freed, local = 0, load_backend("local", home=home)
+    for model in local.models() if isinstance(local, OwnFolders) else ():
+        before = _before(specs.get(model, {}), older_than)
+        freed += local.discard_old(model=model, before=before, dry_run=dry_run)
+    for model, spec in specs.items():
+        before = _before(spec, older_than)
+        for name in _backends_elsewhere(spec):
+            try:
+                storage = spec["storage"]
+                freed += _discard_stored(name, home, model=model, before=before, storage=storage, dry_run=dry_run)
+            except ModelwayError as error:
+                print(f"the folders of jobs of {model} stay: {error}", file=sys.stderr)
+    return freed
+
+
+def _before(spec: Mapping[str, Any], older_than: timedelta) -> datetime:
+    """Return before when a job must have ended so that its folder goes."""
     from modelway.lineage.records.kept import KeepRule
 
-    backend = load_backend("local", home=home)
+    return datetime.now(UTC) - max(older_than, timedelta(seconds=KeepRule.of(spec).seconds))
+
+
+def _backends_elsewhere(spec: Mapping[str, Any]) -> list[str]:
+    """Return the backends of a spec whose jobs may have their folders on the storage that it names."""
+    from modelway.spec.rules import backends_of
+
+    return sorted({name for _, name in backends_of(spec)} - {"local"}) if spec.get("storage") else []
+
+
+def _discard_stored(
+    name: str, home: Path, *, model: str, before: datetime, storage: Mapping[str, Any], dry_run: bool
+) -> int:
+    # Airflow is loaded only where it may have the connection to a platform.
+    from modelway.backends.base import JobFolders
+    from modelway.hooks.backend import backend_from_airflow
+
+    backend = backend_from_airflow(name, home=home)
     if not isinstance(backend, JobFolders):
         return 0
-    freed = 0
-    for model in backend.models():
-        rule = KeepRule()
-        if lineage is not None:
-            with contextlib.suppress(UnknownModel, UnknownVersion):
-                rule = KeepRule.of(lineage.version(model, lineage.find(model, "latest")).run.spec or {})
-        age = max(older_than, timedelta(seconds=rule.seconds))
-        freed += backend.discard_old(model=model, before=datetime.now(UTC) - age)
-    return freed
+    return backend.discard_old(model=model, before=before, storage=storage, dry_run=dry_run)
 
 
 def _age(text: str) -> timedelta:

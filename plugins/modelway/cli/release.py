@@ -1,21 +1,22 @@
 """``modelway release MODEL VERSION`` and ``modelway rollback MODEL``: runs of the model's DAG that move the traffic."""
 
 import argparse
-import os
 import sys
 import time
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from modelway.errors import ModelwayError, RolloutAborted, UnknownVersion
 
 if TYPE_CHECKING:
+    from modelway.cli._remote import RemoteLineage
     from modelway.lineage.records.version import RolloutRecord
     from modelway.lineage.store import Lineage
     from modelway.localairflow.rest import AirflowApi
     from modelway.spec.model import ModelSpec
+
+    Records = Lineage | RemoteLineage
 
 #: how long a run that was ended may take to give its traffic back
 RETURN_SECONDS = 120.0
@@ -81,24 +82,17 @@ def roll_back(args: argparse.Namespace) -> int:
 
     :raises UnknownVersion: no version served before
     """
-    from modelway.cli._lineage import read_lineage
-    from modelway.cli._remote import SERVER, remote_airflow
+    from modelway.cli._lineage import read_records
     from modelway.lineage.records.rollout import is_returning
 
-    if remote_airflow() is not None:
-        raise ModelwayError(
-            "a rollback needs the lineage's database, which a server does not give",
-            where=os.environ[SERVER],
-            do=f"Release the version that served before: modelway --server … release {args.model} VERSION",
-        )
-    target, store = _target(args), read_lineage()
+    target, store = _target(args), read_records()
     rollouts, api = store.rollouts(target.endpoint), _airflow()
     if api is not None and (ended := next((each for each in rollouts if is_returning(each)), None)) is not None:
         # By this command a moment ago, or by whoever could not return the traffic.
         return _report_end(_ended(args, store, ended, reason=""))
     running = next((each for each in rollouts if each.state == "running"), None)
     if running is not None and api is not None and _is_alive(api, running):
-        return _end(args, api, running)
+        return _end(args, api, store, running)
     current, before = store.served_before(target.endpoint)
     if running is not None and running.detail.get("stable") is not None:
         # Closed by the rollback's run, as soon as its own run is over.
@@ -227,33 +221,42 @@ def _is_alive(api: "AirflowApi", running: "RolloutRecord") -> bool:
         return False
 
 
-def _end(args: argparse.Namespace, api: "AirflowApi", running: "RolloutRecord") -> int:
+def _end(args: argparse.Namespace, api: "AirflowApi", store: "Records", running: "RolloutRecord") -> int:
     """Fail the run of a running rollout, which returns the traffic, and wait until it has.
 
     :raises RolloutAborted: the traffic was not returned in time
     :raises ModelwayError: the version has taken over meanwhile, or there is none to return to
     """
+    from modelway.cli._remote import RemoteLineage
     from modelway.cli.asset import actor
     from modelway.hooks.lineage import lineage_from_environment
 
     dag_id, _, run_id = running.run_id.partition("/")
-    store, reason = lineage_from_environment(), _reason(args, "rollback")
-    store.request_rollback(running, actor=actor(), reason=reason)
+    reason = _reason(args, "rollback")
+    # From another machine the note of the run says it.
+    if not isinstance(store, RemoteLineage):
+        store = lineage_from_environment()
+        store.request_rollback(running, actor=actor(), reason=reason)
     path = f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"
     api.call("PATCH", path, json={"state": "failed", "note": reason})
     return _report_end(_ended(args, store, running, reason=reason))
 
 
-def _ended(args: argparse.Namespace, store: "Lineage", rollout: "RolloutRecord", *, reason: str) -> "RolloutRecord":
-    """Wait until a rollout is over and its traffic is back; one that has moved none is closed here.
+def _ended(args: argparse.Namespace, store: "Records", rollout: "RolloutRecord", *, reason: str) -> "RolloutRecord":
+    """Wait until a rollout is over and its traffic is back; one that has moved none is closed here, or by its Airflow.
 
     :raises RolloutAborted: the traffic was not returned in time
     """
+    from modelway.cli._remote import RemoteLineage
     from modelway.cli.asset import actor
     from modelway.following.rollouts import close_rollout
     from modelway.lineage.records.rollout import has_moved, is_returning
 
-    close = partial(close_rollout, store, endpoint=rollout.endpoint, run=rollout.run_id, actor=actor(), reason=reason)
+    def close() -> "RolloutRecord | None":
+        if isinstance(store, RemoteLineage):
+            return None
+        return close_rollout(store, endpoint=rollout.endpoint, run=rollout.run_id, actor=actor(), reason=reason)
+
     until = time.monotonic() + RETURN_SECONDS
     while rollout.state == "running" or is_returning(rollout):
         if not has_moved(rollout) and close() is not None:

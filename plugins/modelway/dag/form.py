@@ -57,6 +57,15 @@ def run_form(spec: ModelSpec) -> dict[str, Param]:
             title="Roll out",
             section=_RUN,
         ),
+        "hold_at": Param(
+            None,
+            "Per cent of the traffic at which the rollout is held until somebody continues it; empty: it is not held",
+            type=["integer", "null"],
+            minimum=1,
+            maximum=99,
+            title="Hold the rollout at",
+            section=_RUN,
+        ),
         "seed": Param(
             spec.train.seed,
             "Makes training repeatable",

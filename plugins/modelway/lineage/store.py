@@ -75,7 +75,7 @@ class Lineage(
         return database_exists(self._engine.url)
 
     def reading_once(self) -> AbstractContextManager[None]:
-        """Let all reads of a block, in this thread, share one transaction; nothing may be written within it."""
+        """Let all reads of a block, in this thread, share one connection; nothing may be written within it."""
         return reading_once(self._engine)
 
     @property

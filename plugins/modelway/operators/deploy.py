@@ -27,6 +27,7 @@ from modelway.following.hosts import is_served_here_alone, refuse_elsewhere
 from modelway.hooks.endpoint import open_endpoint
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
+from modelway.operators._held import check_others_serve
 from modelway.operators._rollback import check_rollback, rollback_detail
 from modelway.operators._turn import take_turn
 from modelway.operators.arguments import platform_refusals, serving_refusals
@@ -150,7 +151,9 @@ class DeployModelOperator(EnvironmentOperator):
         if rollout is None:
             refuse_elsewhere(store, endpoint=name, target=self.target)
             check_rollback(context, store, endpoint=name, version=version.version)
-            self._check_model(version, endpoint.status(name))
+            found = endpoint.status(name)
+            self._check_model(version, found)
+            check_others_serve(context, found, endpoint=name, version=version.version)
             rollout = RolloutRecord(
                 endpoint=name, run_id=run, model=version.model, version=version.version, state="running"
             )

@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import DownstreamTasksSkipped
 from modelway.errors import ModelwayError
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
+from modelway.operators._held import check_share
 from modelway.operators.base import ModelwayOperator
 from modelway.operators.context import run_key
 from modelway.operators.start import record_start
@@ -38,8 +39,9 @@ class PlanRunOperator(ModelwayOperator):
 
     The run's own parameters, all optional, come from its form: ``seed``, ``skip`` (names of stages), ``version`` (a
     version to reuse in place of training), ``base`` (a version to start from, ``none`` for none), ``rollout``
-    (``auto``, ``yes``, ``no``, ``rollback``), ``reason``, and those that the spec declares. A run that was started with
-    any other field, unless the DAG's own ``params`` have it, is refused.
+    (``auto``, ``yes``, ``no``, ``rollback``), ``hold_at`` (the per cent at which a rollout is held), ``reason``, and
+    those that the spec declares. A run that was started with any other field, unless the DAG's own ``params`` have it,
+    is refused.
 
     When the run reuses an existing version, the tasks up to RegisterModelOperator are skipped: give that
     one ``trigger_rule="none_failed_min_one_success"``.
@@ -86,6 +88,7 @@ class PlanRunOperator(ModelwayOperator):
             raise ModelwayError(f"'{rollout}' is not a value of rollout", known=ROLLOUTS, given=str(rollout))
         if rollout == "rollback" and not wanted:
             raise ModelwayError("a rollback is to a version, and the run names none", do="Set its parameter version")
+        check_share(form)
         skip = tuple(form.get("skip") or ())
         run_stages(spec, skip)
         lineage, interval = self._known_versions(context), interval_of(context, spec)

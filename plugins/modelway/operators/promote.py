@@ -15,6 +15,7 @@ from modelway.hooks.lineage import lineage_from_airflow
 from modelway.lineage.records.rollout import evidence_text, is_finishing, is_returning, results_of
 from modelway.operators import _argument_checks as checks
 from modelway.operators._checks import Checks
+from modelway.operators._held import held_by_run
 from modelway.operators.approval import AB, CANARY, DECISION, decided, record_answer, refusal, wait_for_approval
 from modelway.operators.base import skip_when_blocked, translate_errors
 from modelway.operators.context import actor, run_key
@@ -164,6 +165,7 @@ class PromoteModelOperator(EnvironmentOperator):
             interval_seconds=int(self.interval_seconds),
             minimum_requests=int(self.minimum_requests),
             analysis=self.analysis,
+            held=held_by_run(context),
         )
         rollout.plan(settings, target=self._deployed.target)
         if (reason := refusal(rollout.record)) is not None:

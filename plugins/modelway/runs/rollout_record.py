@@ -6,7 +6,8 @@ steps), ``analysis`` (how they are judged), ``since`` (when the step began), ``m
 per finished step), ``reason`` (of an abort), ``already_served`` (whether the version served before the run).
 ``finishing`` has the alias that moves, once the version takes over: from then on the rollout only goes forward.
 ``waits_since`` is when a person was asked, until the answer: that time is none of the step.
-``held`` and ``leaves`` are what a person did to the step: ``modelway.lineage.records.steering``.
+``held`` and ``leaves`` are what a person did to the step: ``modelway.lineage.records.steering``; ``begun_by`` says who
+began the rollout at a share of its own (``runs.steered.Held``).
 ``returning`` is set from an abort until the traffic is back, with ``withdraw`` where the version is stopped as well.
 Rollouts that an earlier modelway began have some of them only.
 """
@@ -21,7 +22,7 @@ from modelway.endpoints.judge import Analysis, Evidence, Observation, Step, Verd
 from modelway.errors import RolloutAborted
 from modelway.lineage.records.rollout import has_moved, results_of
 from modelway.lineage.records.steering import HELD, LEAVES, held_since
-from modelway.runs.steered import as_a_person_wants
+from modelway.runs.steered import Held, as_a_person_wants
 from modelway.runs.traffic import deployed
 from modelway.spec.rollout import AnalysisSection, StepSection
 
@@ -43,6 +44,7 @@ class Settings:
     interval_seconds: int = 10
     minimum_requests: int = 100
     analysis: Mapping[str, Any] | None = None
+    held: Held | None = None
 
     def plan(self) -> list[Step]:
         """Return the steps with what each leaves out."""
@@ -78,6 +80,9 @@ def planned(record: "RolloutRecord", settings: Settings, *, target: str) -> "Rol
             steps = replace(settings, steps=[int(each) for each in weights]).plan()
         elif detail["stable"] is None or "rollback" in detail:
             steps = [Step(weight=100)]
+        elif (held := settings.held) is not None:
+            steps = [Step(weight=held.weight), *(step for step in steps if step.weight > held.weight)]
+            detail |= held.detail()
         detail["plan"] = [asdict(step) for step in steps]
         detail["steps"] = [step.weight for step in steps]
         detail["results"] = results_of(record)

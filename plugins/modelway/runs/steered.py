@@ -1,7 +1,7 @@
 """What becomes of the verdict on a step that a person holds, or has ended: ``modelway.lineage.records.steering``."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from modelway.endpoints.judge import Verdict
@@ -10,6 +10,20 @@ from modelway.lineage.records.steering import HELD, LEAVES
 
 if TYPE_CHECKING:
     from modelway.lineage.records.version import RolloutRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """The share at which a rollout begins and is held, in per cent, until somebody continues it."""
+
+    weight: int
+    by: str
+    reason: str
+
+    def detail(self) -> dict[str, Any]:
+        """Return what the rollout's record says of it before its first step, which whoever holds it begins."""
+        said = {"by": self.by, "reason": self.reason}
+        return {HELD: {**said, "since": 0.0}, LEAVES: said, "begun_by": {**said, "weight": self.weight}}
 
 
 def as_a_person_wants(verdict: Verdict, detail: Mapping[str, Any], *, is_ready: bool) -> Verdict:

@@ -276,7 +276,7 @@ def _compared_aliases(data: Mapping[str, Any]) -> Iterator[Finding]:
                 yield Finding(("verify", "gates", name), Refusal(what, do=do))
 
 
-def _backends(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
+def backends_of(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
     """Return each section that has jobs, with the backend that they run on."""
     backend = _mapping(data, "train").get("backend", "local")
     evaluation = _mapping(data, "evaluate").get("backend") or backend
@@ -295,7 +295,7 @@ def _backends(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
 
 def _resources(data: Mapping[str, Any]) -> Iterator[Finding]:
     """Find resources that the chosen backend does not support on any machine."""
-    for section, backend in _backends(data):
+    for section, backend in backends_of(data):
         if (supported := capabilities(backend)) is None:
             continue
         keys = {(*section, "resources", key): needed for key, needed in _RESOURCES.items()}
@@ -315,7 +315,7 @@ def _cannot(backend: str, needed: str) -> Refusal:
 def _storage(data: Mapping[str, Any]) -> Iterator[Finding]:
     """Jobs on other machines require a storage for their folders; jobs on this machine have them here."""
     storage = data.get("storage")
-    by_backend = {backend: capabilities(backend) for _, backend in _backends(data)}
+    by_backend = {backend: capabilities(backend) for _, backend in backends_of(data)}
     if storage is None:
         for section in ("train", "evaluate", "image"):
             backend = _inside(data, section, "backend")
@@ -342,7 +342,7 @@ def _storage(data: Mapping[str, Any]) -> Iterator[Finding]:
 def _refused_by_backends(data: Mapping[str, Any]) -> Iterator[Finding]:
     """Find what a backend itself refuses; of several sections that meet the same refusal the first is reported."""
     found: dict[KeyPath, Refusal] = {}
-    for section, backend in _backends(data):
+    for section, backend in backends_of(data):
         for path, refusal in refused_by_backend(backend, data, section):
             found.setdefault(path, refusal)
     yield from (Finding(path, refusal, of_key=True) for path, refusal in found.items())

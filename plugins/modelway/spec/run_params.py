@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from modelway.fields.refusal import Refusal, shown
 
 #: the fields of the trigger form of every model
-RESERVED = ("base", "environment", "reason", "rollout", "seed", "skip", "version")
+RESERVED = ("base", "environment", "hold_at", "reason", "rollout", "seed", "skip", "version")
 MOST_CHOICES = 100
 
 

@@ -8,14 +8,14 @@ always ends soon, and its result stays small.
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from modelway.errors import InvalidSpec
 from modelway.fields.refusal import Refusal, shown
 
 if TYPE_CHECKING:
-    from jinja2 import nodes
+    from jinja2 import Template, nodes
     from jinja2.sandbox import SandboxedEnvironment
 
 LONGEST = 2_000
@@ -97,7 +97,7 @@ def fill(text: str, values: Mapping[str, Any]) -> str:
     from jinja2 import UndefinedError
 
     try:
-        return _environment().from_string(text).render(values)
+        return _compiled(text).render(values)
     except UndefinedError as error:
         missing = next((name for name in NAMES if name not in values and f"'{name}' is undefined" in str(error)), None)
         what = f"the run has no {missing}" if missing else f"the template cannot be filled in: {str(error).rstrip('.')}"
@@ -114,6 +114,12 @@ def check_syntax(text: str) -> None:
     """
     if is_template(text):
         _parsed(text)
+
+
+@lru_cache(maxsize=256)
+def _compiled(text: str) -> "Template":
+    """Return a template that can be filled in; many specs have the same, and a spec is read more than once."""
+    return _environment().from_string(text)
 
 
 @cache

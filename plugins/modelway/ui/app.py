@@ -67,11 +67,15 @@ def create_app(
     app.router.route_class = OneReading
     opened: dict[str, Lineage] = {}
 
-    def lineage(dags: Annotated[frozenset[str], Depends(readable_dags)]) -> ReadableLineage:
+    def find() -> Lineage | None:
         url = store_url()
         if (found := opened.get(url)) is None and (found := open_lineage(url, read_only=True)):
             opened[url] = found
-        return ReadableLineage(found if found and found.exists() else None, dags)
+        return found if found and found.exists() else None
+
+    # It waits for nothing: the view opens the lineage, in a thread.
+    async def lineage(dags: Annotated[frozenset[str], Depends(readable_dags)]) -> ReadableLineage:
+        return ReadableLineage(find, dags)
 
     # Airflow's api-server compresses as well, but not every server that mounts the pages.
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=5)

@@ -55,7 +55,10 @@ class EndpointView:
         if unfinished is not None:
             dag, _, run = unfinished.run_id.partition("/")
             found |= {"run": {"dag": dag, "run": run}, "busy": when_busy, "close": conf | _closing(unfinished, current)}
-        elif before is not None:
+            return found
+        if current is not None:
+            found["serves"] = current
+        if before is not None:
             found["rollback"] = {**conf, "rollout": "rollback", "version": str(before)}
         return found
 

@@ -1,6 +1,6 @@
 """What one user may read of the lineage: the versions that runs of their DAGs made."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -25,21 +25,26 @@ CHANGES, ROLLOUTS = 200, 20
 CHECKS, REQUESTS = 1_000, 50
 #: moves of aliases that the page of a model shows
 MOVES = 50
-#: kinds of things in the lineage that no run made
-OF_NOBODY = ("code", "commit", "endpoint", "environment", "file")
 
 
 class ReadableLineage:
     """What one user may read of the lineage in one request; everything else does not exist for them."""
 
-    def __init__(self, lineage: Lineage | None, dags: frozenset[str]) -> None:
-        """Show what runs of ``dags`` made; no lineage: nothing was registered yet."""
-        self._lineage = lineage
+    def __init__(self, find: Callable[[], Lineage | None], dags: frozenset[str]) -> None:
+        """Show what runs of ``dags`` made.
+
+        :param find: opens the lineage, when it is read first; None: nothing was registered yet
+        """
+        self._find = find
         self._dags = dags
         self._models: dict[str, ModelSummary] = {}
 
+    @cached_property
+    def _lineage(self) -> Lineage | None:
+        return self._find()
+
     def at_once(self) -> AbstractContextManager[None]:
-        """Let all reads of a block share one connection and see one state; nothing may be written within it."""
+        """Let all reads of a block share one connection; nothing may be written within it."""
         return self._lineage.reading_once() if self._lineage else nullcontext()
 
     @cached_property
@@ -150,11 +155,6 @@ class ReadableLineage:
         graph, dags = self._lineage.graph, self._dags
         try:
             found = graph.neighbours(node, direction=direction, skip=skip, most=most, dags=dags)
-            if len(found.nodes) == len(found.roots) and any(each.kind in OF_NOBODY for each in found.nodes):
-                # An endpoint, a commit, …: whoever may read nothing that is next to it does not learn that it exists.
-                near = [graph.neighbours(node, direction=each, most=most, dags=dags) for each in ("up", "down")]
-                if all(len(each.nodes) == len(each.roots) for each in near):
-                    raise unknown
         except UnknownVersion:
             # Its message would list models that the user may not read.
             raise unknown from None
@@ -230,6 +230,13 @@ class ReadableLineage:
         rollouts = self._lineage.rollouts(name, dags=self._dags, limit=ROLLOUTS)
         return EndpointView(name=name, shares=tuple(shares), changes=tuple(changes), rollouts=tuple(rollouts))
 
+    def served(self, view: EndpointView) -> tuple[int | None, int | None]:
+        """Return the version that took over an endpoint last, and the one before it; None: none that one may read."""
+        served = self._lineage.served_before(view.name) if self._lineage else (None, None)
+        readable = self._readable_of(view.model, {each for each in served if each})
+        current, before = (each if each in readable else None for each in served)
+        return current, before
+
     def actions(self, view: EndpointView) -> dict[str, Any]:
         """Return what can be done with the traffic of an endpoint; see ``EndpointView.actions``.
 
@@ -241,9 +248,7 @@ class ReadableLineage:
         environments = environments_by_endpoint(spec, model)
         if view.name not in environments:
             return {}
-        served = self._lineage.served_before(view.name)
-        readable = self._readable_of(model, {each for each in served if each})
-        current, before = (each if each in readable else None for each in served)
+        current, before = self.served(view)
         section = spec.get("rollout")
         when_busy = str(section.get("when_busy") or "wait") if isinstance(section, Mapping) else "wait"
         return view.actions(current=current, before=before, environment=environments[view.name], when_busy=when_busy)
@@ -253,6 +258,21 @@ class ReadableLineage:
         if self._lineage is None or dag not in self._dags:
             return []
         return self._lineage.accounts_of_run(dag_id=dag, run_id=run)
+
+    def made_by_run(self, dag: str, run: str, *, what: str) -> tuple[str, int] | str | None:
+        """Return the version that a run of a readable DAG made or moves, or the endpoint; None: none yet, or several.
+
+        :param what: ``version``, which is returned with its model, or ``endpoint``
+        """
+        if self._lineage is None or dag not in self._dags:
+            return None
+        moved = self._lineage.rollouts_of_run(f"{dag}/{run}", dags=self._dags)
+        if what == "endpoint":
+            names = {each.endpoint for each in moved if self._lineage.weight_history(each.endpoint, dags=self._dags)}
+            return names.pop() if len(names) == 1 else None
+        found = {(each.model, each.version) for each in moved}
+        found |= {(each.model, each.version) for each in self.accounts(dag, run) if each.version is not None}
+        return found.pop() if len(found) == 1 else None
 
     def account_of(self, wanted: str, *, model: str | None) -> RunAccount:
         """Return how a run of a readable DAG went: the run with this id or, for a model's name, its last run.

@@ -152,8 +152,17 @@ def discard(
 def discard_parts(folder: Path) -> int:
     """Remove code, inputs and output from a generation's folder, or a copy; return how many bytes became free."""
     mark_discarded(folder)
+    return sum(map(_remove_part, _parts(folder)))
+
+
+def size_of_parts(folder: Path) -> int:
+    """Return how many bytes ``discard_parts`` would make free."""
+    return sum(_size(place) for place in _parts(folder) if place.is_dir() and not place.is_symlink())
+
+
+def _parts(folder: Path) -> list[Path]:
     # A worker that was killed while it wrote an archive has left it.
-    return sum(map(_remove_part, [*(folder / name for name in OWN_FOLDERS), *folder.glob(f"{ARCHIVES}*")]))
+    return [*(folder / name for name in OWN_FOLDERS), *folder.glob(f"{ARCHIVES}*")]
 
 
 def mark_discarded(folder: Path) -> None:
@@ -168,8 +177,14 @@ def _remove_part(place: Path) -> int:
     if place.is_symlink() or not place.is_dir():
         place.unlink(missing_ok=True)
         return 0
-    found = [path.lstat() for path in place.rglob("*")]
+    freed = _size(place)
     shutil.rmtree(place, ignore_errors=True)
+    return freed
+
+
+def _size(place: Path) -> int:
+    """Return the bytes of a folder's files that have no other name."""
+    found = [path.lstat() for path in place.rglob("*")]
     return sum(each.st_blocks * 512 for each in found if each.st_nlink == 1 and stat.S_ISREG(each.st_mode))
 
 

@@ -8,6 +8,7 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,28 @@ def folders_in(*, uri: str, options: dict[str, Any] | None = None) -> list[str]:
         return sorted(str(each).rstrip("/").rpartition("/")[2] for each in fs.ls(place, detail=False))
     except FileNotFoundError:
         return []
+
+
+def objects_in(*, uri: str, options: dict[str, Any] | None = None) -> dict[str, tuple[int, float]]:
+    """Return all that is below a URI: its name there, with its size and when it was written (seconds, UTC).
+
+    One listing, a request for about a thousand objects.
+    """
+    fs, place = _open(uri, options)
+    found: dict[str, dict[str, Any]] = fs.find(place, detail=True)
+    return {
+        path[len(place) :].lstrip("/"): (int(info.get("size") or 0), _written(info)) for path, info in found.items()
+    }
+
+
+def _written(info: dict[str, Any]) -> float:
+    """Return when an object was written; each file system calls it differently, one that does not say has it now."""
+    found = next((info[key] for key in ("LastModified", "mtime", "last_modified", "created") if info.get(key)), None)
+    if isinstance(found, str):
+        found = datetime.fromisoformat(found.replace("Z", "+00:00"))
+    if isinstance(found, datetime):
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    return float(found) if isinstance(found, int | float) else float("inf")
 
 
 def remove(*, uri: str, options: dict[str, Any] | None = None) -> None:

@@ -13,7 +13,8 @@ import contextlib
 import time
 import uuid
 from collections.abc import Mapping
-from functools import cached_property
+from datetime import datetime
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from modelway.backends.base import Handle, Job, JobState, JobStatus, Options
 from modelway.backends.folders import generations
 from modelway.backends.folders.continued import new_attempt, submitted_attempt
 from modelway.backends.folders.merged_log import read_merged
+from modelway.backends.folders.old_jobs import discard_old
 from modelway.backends.folders.stored import SUBMITTED
 from modelway.backends.kubernetes.attempts import AttemptRecord, handle_of
 from modelway.backends.kubernetes.folders import Folders
@@ -251,11 +253,24 @@ class KubernetesBackend:
         place = Path("jobs") / names.slug(model) / names.slug(run)
         if uri:
             self._folders.pull_run(Path(root) / place)
-        return generations.discard(
-            Path(root) / place,
-            status=lambda attempt: self._reader.status(attempt, now=True),
-            remove=self._folders.discard_parts,
-        )
+        status = partial(self._reader.status, now=True)
+        return generations.discard(Path(root) / place, status=status, remove=self._folders.discard_parts)
+
+    def discard_old(
+        self, *, model: str, before: datetime, storage: Mapping[str, Any] | None = None, dry_run: bool = False
+    ) -> int:
+        """Do so for all jobs of a model that ended before a time; see ``JobFolders``.
+
+        :raises NotWritable: this process does not see the storage
+        :raises SubmitFailed: the object store does not answer
+        """
+        if not storage:
+            return 0
+        root, uri = storage_root(storage, folders=self._folders)
+        if not uri and not Path(root).is_dir():
+            raise NotWritable("the storage of the jobs is not seen here", where=root, do=_WRITABLE)
+        place, status = Path(root) / "jobs" / names.slug(model), partial(self._reader.status, now=True)
+        return discard_old(self._folders, place, status=status, before=before.timestamp(), dry_run=dry_run)
 
     def unfinished(self, *, run: str) -> list[Handle]:
         """Return the jobs of a run that are not over; see the port.

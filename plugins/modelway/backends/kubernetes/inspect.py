@@ -17,7 +17,7 @@ from modelway.backends.kubernetes.attempts import (
 )
 from modelway.backends.kubernetes.folders import Folders
 from modelway.backends.kubernetes.objects import Objects
-from modelway.backends.kubernetes.pods import is_alive, is_suspended
+from modelway.backends.kubernetes.pods import image_digest, is_alive, is_suspended
 from modelway.backends.kubernetes.status import (
     Observed,
     is_active,
@@ -52,7 +52,7 @@ class StatusReader:
             if error.kind is not FailureKind.UNREACHABLE:
                 return JobStatus.failed(error.kind, error.what)
             return JobStatus(state=JobState.UNKNOWN, reason=error.what)
-        return self.note(attempt, status) if status.state.is_terminal else status
+        return self.note(attempt, self._with_image(attempt, record, status)) if status.state.is_terminal else status
 
     def record(self, attempt: Path, *, handle: Handle | None = None) -> AttemptRecord | None:
         """Return an attempt's record; a handle, where there is one, names its objects."""
@@ -117,4 +117,14 @@ class StatusReader:
             with contextlib.suppress(SubmitFailed):
                 seen = replace(seen, events=self._objects.events(record.namespace, name, now=True))
                 status = status_of(seen, now=datetime.now(UTC))
+        return status
+
+    def _with_image(self, attempt: Path, record: AttemptRecord, status: JobStatus) -> JobStatus:
+        """Return a final status with the image's digest.
+
+        The Job's watch may be ahead of that of its pods: a short job is over before a pod was seen with its image.
+        """
+        if image_seen(attempt) is None:
+            with contextlib.suppress(SubmitFailed):
+                return replace(status, image_digest=image_digest(self._objects.now(record)[1]))
         return status

@@ -21,7 +21,9 @@ from modelway.backends.base import Handle, Job, JobState, JobStatus, Options
 from modelway.backends.folders import generations
 from modelway.backends.folders.exit_status import figures_of, reported_status
 from modelway.backends.folders.merged_log import read_log
+from modelway.backends.folders.old_jobs import discard_old
 from modelway.backends.folders.runner import runner_folder
+from modelway.backends.folders.stored import StoredFolders
 from modelway.backends.local import processes
 from modelway.backends.local.member import MEMBER
 from modelway.backends.variables import job_variables
@@ -180,13 +182,16 @@ class LocalBackend:
         """Remove code, inputs and output of a run's jobs that are over; see ``JobFolders``."""
         return generations.discard(self.home / "jobs" / names.slug(model) / names.slug(run), status=_status)
 
-    def discard_old(self, *, model: str, before: datetime) -> int:
+    def discard_old(
+        self, *, model: str, before: datetime, storage: Mapping[str, Any] | None = None, dry_run: bool = False
+    ) -> int:
         """Do so for all jobs of a model that ended before a time; see ``JobFolders``."""
-        folders = (self.home / "jobs" / names.slug(model)).glob("*")
-        return sum(generations.discard(each, status=_status, before=before.timestamp()) for each in folders)
+        folders = StoredFolders(home=self.home, backend="local")
+        place = self.home / "jobs" / names.slug(model)
+        return discard_old(folders, place, status=_status, before=before.timestamp(), dry_run=dry_run)
 
     def models(self) -> list[str]:
-        """Return the names of the models that have jobs here; see ``JobFolders``."""
+        """Return the names of the models that have jobs here; see ``OwnFolders``."""
         found = set()
         for contract in (self.home / "jobs").glob("*/*/*/g*/job.json"):
             if model := (generations.read(contract) or {}).get("model"):

@@ -28,6 +28,8 @@ global
     maxconn 1000
     noreuseport
     hard-stop-after {stop_seconds}s
+    # Places without a server have a timer each: run at the same moment, they wake the process once and not 128 times.
+    max-spread-checks 1
     # so much of a body is here before a server is given the request
     tune.bufsize 65536
 
@@ -40,6 +42,8 @@ defaults
     # for the head of a request, and as much of its body as the buffer takes
     timeout http-request 10s
     timeout http-keep-alive 60s
+    # When it is to end, a connection is closed with its next answer: a client may be sending on one that looks idle.
+    option idle-close-on-response
     option http-buffer-request
     # A connection per request: one that is used again may break while a request is on its way, and HAProxy then closes
     # the client's connection without an answer and counts no request.

@@ -8,9 +8,20 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, func, literal_column, select
 
+from modelway.lineage.read.holders import read_holders
 from modelway.lineage.records.answers import GraphNode
 from modelway.lineage.schema.asset_tables import asset_versions, assets
-from modelway.lineage.schema.tables import URI_KEY, datasets, environments, images, models, runs, versions
+from modelway.lineage.schema.tables import (
+    URI_KEY,
+    datasets,
+    deployments,
+    environments,
+    images,
+    models,
+    runs,
+    stages,
+    versions,
+)
 
 
 class Thing(NamedTuple):
@@ -24,8 +35,32 @@ Dags = Collection[str] | None
 
 
 def describe(connection: Connection, thing: Thing, *, dags: Dags = None) -> GraphNode | None:
-    """Return the node of a thing; None where a run of another DAG than ``dags`` made it, or it does not exist."""
+    """Return the node of a thing; None where a run of another DAG than ``dags`` made it, or it does not exist.
+
+    What no run made, such as a commit, has to be of one of their runs or versions.
+    """
+    if dags is not None and not _is_theirs(connection, thing, dags):
+        return None
     return _KINDS[thing.kind](connection, thing.key, dags)
+
+
+def _is_theirs(connection: Connection, thing: Thing, dags: Collection[str]) -> bool:
+    """Return whether a run of some DAGs has to do with a thing that no run made; true of all others."""
+    kind, key = thing
+    if kind == "file":
+        return bool(read_holders(connection, key, dags=dags))
+    if kind == "code":
+        query = select(runs.c.id).where(runs.c.code_digest == key)
+    elif kind == "commit":
+        query = select(runs.c.id).where(runs.c.commit_id == key)
+    elif kind == "environment":
+        query = select(runs.c.id).join(stages, stages.c.run == runs.c.id).where(stages.c.environment == key)
+    elif kind == "endpoint":
+        query = select(runs.c.id).join(versions, versions.c.run == runs.c.id)
+        query = query.join(deployments, deployments.c.version == versions.c.id).where(deployments.c.endpoint == key)
+    else:
+        return True
+    return connection.execute(query.where(runs.c.dag_id.in_(dags)).limit(1)).first() is not None
 
 
 def _node(kind: str, identity: str, name: str, **detail: Any) -> GraphNode:

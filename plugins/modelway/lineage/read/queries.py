@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, Table, Text, and_, bindparam, cast, exists, select, tuple_
 
-from modelway.lineage.read.batches import batches
 from modelway.lineage.read.run_parts import read_candidates, read_figures, read_importances, read_stages
+from modelway.lineage.read.summary_parts import read_metrics, read_parts
 from modelway.lineage.records.note import EDITED, note_among
 from modelway.lineage.records.values import NON_FINITE, join_number
 from modelway.lineage.records.version import (
@@ -121,21 +121,14 @@ def read_versions(
 def summaries_of(
     connection: Connection, name: str | None, rows: Sequence[Row[Any]], *, parts: Collection[str] | None = None
 ) -> list[VersionSummary]:
-    """Return the summaries of versions; with ``parts``, only those tables are queried.
+    """Return the summaries of versions; with ``parts``, metrics are queried only where it names their table.
 
     :param name: of their model; None: each row has it as ``model_name``
     """
 
-    def keys(table: Table) -> list[int]:
-        return [row.id for row in rows] if parts is None or table.name in parts else []
-
-    numbers, pointers, built, weights, verified = (
-        _version_metrics(connection, keys(version_metrics)),
-        _version_aliases(connection, keys(aliases)),
-        _newest_images(connection, keys(images)),
-        _version_weights(connection, keys(deployments)),
-        read_verifications(connection, [row.id for row in rows]),
-    )
+    keys = [row.id for row in rows]
+    numbers = read_metrics(connection, keys if parts is None or version_metrics.name in parts else [])
+    found = read_parts(connection, keys)
     shared = [field for field in VersionSummary.__dataclass_fields__ if rows and field in rows[0]._mapping]
     return [
         VersionSummary(
@@ -143,10 +136,10 @@ def summaries_of(
             | {
                 "model": name if name is not None else row.model_name,
                 "metrics": numbers[row.id],
-                "aliases": tuple(pointers[row.id]),
-                "image": built.get(row.id),
-                "weights": weights[row.id],
-                "verification": verified.get(row.id),
+                "aliases": tuple(found.aliases[row.id]),
+                "image": found.images.get(row.id),
+                "weights": found.weights[row.id],
+                "verification": found.verifications.get(row.id),
             }
         )
         for row in rows
@@ -159,55 +152,14 @@ def _shared_columns(row: Row[Any], record: Any) -> dict[str, Any]:
     return {name: columns[name] for name in record.__dataclass_fields__ if name in columns}
 
 
-def _rows_of(connection: Connection, query: Select[Any], table: Table, keys: list[int]) -> Iterable[Any]:
-    for some in batches(keys):
-        # All at once: a driver that returns them row by row takes several times as long.
-        yield from connection.execute(query.where(table.c.version.in_(some))).all()
-
-
-def _version_metrics(connection: Connection, keys: list[int]) -> Mapping[int, dict[str, float | None]]:
-    numbers: dict[int, dict[str, float | None]] = defaultdict(dict)
-    columns = version_metrics.c
-    query = select(columns.version, columns.name, columns.value, columns.flag)
-    # Unpacked: a name of each row's column would cost more than the row.
-    for version, name, value, flag in _rows_of(connection, query, version_metrics, keys):
-        numbers[version][name] = NON_FINITE[flag] if flag else value
-    return numbers
-
-
-def read_verifications(connection: Connection, keys: list[int]) -> Mapping[int, Mapping[str, Any] | None]:
-    """Return what is recorded of each version's verification, by the version's key."""
-    query = select(events.c.version, events.c.detail).where(events.c.kind == "version-registered")
-    return {row.version: row.detail.get("verification") for row in _rows_of(connection, query, events, keys)}
-
-
 def verifications_of(
     connection: Connection, names: Collection[tuple[str, int]]
 ) -> dict[tuple[str, int], Mapping[str, Any] | None]:
     """Return the recorded verification of versions, by model and number."""
     query = select(models.c.name, versions.c.number, versions.c.id).join_from(versions, models)
     rows = connection.execute(query.where(tuple_(models.c.name, versions.c.number).in_(list(names)))).all()
-    found = read_verifications(connection, [row.id for row in rows])
+    found = read_parts(connection, [row.id for row in rows]).verifications
     return {(row.name, row.number): found.get(row.id) for row in rows}
-
-
-def _version_aliases(connection: Connection, keys: list[int]) -> Mapping[int, list[str]]:
-    pointers: dict[int, list[str]] = defaultdict(list)
-    for row in _rows_of(connection, select(aliases).order_by(aliases.c.name), aliases, keys):
-        pointers[row.version].append(row.name)
-    return pointers
-
-
-def _newest_images(connection: Connection, keys: list[int]) -> Mapping[int, ImageRecord]:
-    rows = _rows_of(connection, select(images).order_by(images.c.id), images, keys)
-    return {row.version: ImageRecord(**_shared_columns(row, ImageRecord)) for row in rows}
-
-
-def _version_weights(connection: Connection, keys: list[int]) -> Mapping[int, dict[str, int]]:
-    weights: dict[int, dict[str, int]] = defaultdict(dict)
-    for row in _rows_of(connection, select(deployments).order_by(deployments.c.endpoint), deployments, keys):
-        weights[row.version][row.endpoint] = row.weight
-    return weights
 
 
 @cache

@@ -82,24 +82,33 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITES) else "BEGIN")
 
 
-#: the transaction that the reads of this thread share
+#: the connection that the reads of this thread share
 _shared: ContextVar[Connection | None] = ContextVar("modelway_shared_reading", default=None)
 
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """One transaction that sees one state of the database; within ``reading_once``, that one."""
+    """A connection to read by: of SQLite, in one transaction; within ``reading_once``, that one.
+
+    PostgreSQL shows each statement what is committed by then, within a transaction as well: without one, a view waits
+    for two answers of the database less.
+    """
     shared = _shared.get()
     if shared is not None and shared.engine is engine:
         yield shared
         return
-    with translate_errors(engine), engine.connect() as connection, connection.begin():
+    options = {"isolation_level": "AUTOCOMMIT"} if engine.dialect.name == "postgresql" else {}
+    with (
+        translate_errors(engine),
+        engine.connect().execution_options(**options) as connection,
+        connection.begin(),
+    ):
         yield connection
 
 
 @contextmanager
 def reading_once(engine: Engine) -> Iterator[None]:
-    """Let all reads of the block, in this thread, share one transaction; nothing may be written within it."""
+    """Let all reads of the block, in this thread, share one connection; nothing may be written within it."""
     with reading(engine) as connection:
         token = _shared.set(connection)
         try:

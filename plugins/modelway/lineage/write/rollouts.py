@@ -46,10 +46,10 @@ class RolloutRecords(LineagePart):
         with reading(self._engine) as connection:
             return queries.read_targets(connection)
 
-    def rollouts_of_run(self, run_id: str) -> list[RolloutRecord]:
-        """Return the rollouts of a run, by its key, at all endpoints."""
+    def rollouts_of_run(self, run_id: str, *, dags: Collection[str] | None = None) -> list[RolloutRecord]:
+        """Return the rollouts of a run, by its key, at all endpoints; with ``dags``, of versions that they made."""
         with reading(self._engine) as connection:
-            return queries.read_rollouts(connection, run_id=run_id)
+            return queries.read_rollouts(connection, run_id=run_id, dags=dags)
 
     def served_before(self, endpoint: str) -> tuple[int | None, int | None]:
         """Return the version that took over an endpoint last, and the one that served before it; None where none did.

@@ -1,75 +1,85 @@
-"""The rows of calls that the server counts, not more than so many a second and a minute, off the event loop."""
+"""The rows of calls that the server counts, all of few and some of many, off the event loop."""
 
+import math
 import threading
 import time
-from collections import deque
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
-from modelway.server.core.signature import Signature
+import numpy as np
+
+from modelway.server.core.signature import Signature, TensorSpec
 from modelway.server.core.tensors import Array
-from modelway.sketches import MAX_FEATURES, Counts, some
+from modelway.sketches import MAX_FEATURES, MAX_VALUES, Counts, some
 
 #: rows of one call that are counted
 _ROWS_OF_CALL = 16
-#: rows that wait until they are counted together: each time costs as much as counting ten rows
-_TOGETHER = 64
-#: the most rows of a minute, in those of a second: a burst counts, and a steady load costs less
-_SECONDS_OF_MINUTE = 12
+#: rows that wait until they are counted together, fewer where their values are more than so many bytes: each time costs
+#: as much as counting a hundred rows
+_TOGETHER, _FEW_TOGETHER, _BYTES_TOGETHER = 512, 64, 4 << 20
+#: the longest value that is expected of a text
+_TEXT_BYTES = 64
+#: the most rows of a burst, in those of a second, and which part of those of a second a steady load gets: more rows
+#: would say no more beside the 1,000 of a reference, and would cost each request more than a hundredth of its CPU
+_BURST, _STEADY = 12, 1 / 600
 
-#: arrays of several calls, by name
-_Arrays = dict[str, list[Array]]
+_Item = TypeVar("_Item")
 
 
 class Sketches:
     """Counts rows of calls, not more than so many a second; :meth:`fold` does the work, off the event loop."""
 
     def __init__(self, signature: Signature, *, rows_per_second: int) -> None:
-        """Start with nothing; 0 ``rows_per_second`` counts nothing at all, and a minute has twelve times as many."""
-        self._limit = rows_per_second
+        """Start with nothing.
+
+        :param rows_per_second: 0 counts nothing at all; a burst has twelve times as many, and then a minute a tenth
+        """
+        self._limit = self._room = rows_per_second
+        self._credit: float = _BURST * rows_per_second
+        self._together = _rows_together(signature)
         self._since = time.time()
         self._lock = threading.Lock()
-        self._pending: deque[tuple[int, Mapping[str, Array], Mapping[str, Array]]] = deque()
-        self._pending_rows = self._this_second = self._this_minute = self._second = 0
+        self._pending_rows = self._this_second = 0
         self._seen = self._counted = 0
+        #: of each call that waits
+        self._rows: list[int] = []
+        self._inputs, self._outputs = _waiting(signature.inputs), _waiting(signature.outputs)
         self._counts = Counts(inputs=signature.inputs, outputs=signature.outputs)
 
     @property
     def waits(self) -> bool:
         """Whether there is enough to fold; what is less waits for more, or for :meth:`document`."""
-        return self._pending_rows >= min(self._limit, _TOGETHER) > 0
+        return self._pending_rows + self._this_second >= self._together
 
     def begin_second(self) -> None:
-        """Count as many rows again, unless the minute has its number."""
-        self._second = (self._second + 1) % 60
-        if self._second == 0:
-            self._this_minute = 0
-        full = self._this_minute >= _SECONDS_OF_MINUTE * self._limit
-        self._this_second = self._limit if full else 0
+        """Count rows again, as many as a second may have and as the burst has left."""
+        credit = self._credit - self._this_second + _STEADY * self._limit
+        self._credit = min(credit, _BURST * self._limit)
+        self._room = int(min(self._limit, self._credit))
+        self._pending_rows += self._this_second
+        self._this_second = 0
 
     def add(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: int) -> None:
         """Keep some rows of a call until the next :meth:`fold`."""
         self._seen += rows
-        if self._this_second >= self._limit:
+        if self._this_second >= self._room:
             return
-        number = min(rows, _ROWS_OF_CALL)
-        self._this_second += number
-        self._this_minute += number
-        self._pending_rows += number
-        self._pending.append((min(_rows(inputs), _ROWS_OF_CALL), _first(inputs), _first(outputs)))
+        self._this_second += rows if rows < _ROWS_OF_CALL else _ROWS_OF_CALL
+        most = 0
+        for name, array in inputs.items():
+            kept = self._inputs[name].add(array)
+            if kept > most:
+                most = kept
+        for name, array in outputs.items():
+            self._outputs[name].add(array)
+        self._rows.append(most)
 
     def fold(self) -> None:
         """Count what is kept."""
         with self._lock:
-            self._pending_rows = 0
-            sides: tuple[_Arrays, _Arrays] = ({}, {})
-            while self._pending:
-                counted, *calls = self._pending.popleft()
-                self._counted += counted
-                for side, arrays in zip(sides, calls, strict=True):
-                    for name, array in arrays.items():
-                        side.setdefault(name, []).append(array)
-            self._counts.add(*sides)
+            self._pending_rows = -self._this_second
+            self._counted += sum(_take(self._rows))
+            self._counts.add(_taken(self._inputs), _taken(self._outputs))
 
     def document(self) -> dict[str, Any]:
         """Return all counts; ``rows`` were counted of the ``rows_seen``."""
@@ -83,17 +93,57 @@ class Sketches:
             }
 
 
-def _first(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Return copies of the first rows: a view would keep the whole request."""
-    return {name: _part(array[:_ROWS_OF_CALL] if array.ndim else array[None]) for name, array in arrays.items()}
+class _Waiting:
+    """The first rows of calls of one tensor, copied: a view would keep the whole request.
+
+    Short rows of the tensor's type are bytes: an array of each, and joining arrays, takes several times as long.
+    """
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self._dtype = dtype
+        self._plain = None if dtype.hasobject else dtype
+        self._short: list[bytes] = []
+        self._arrays: list[Array] = []
+
+    def add(self, array: Array) -> int:
+        """Keep the first rows; return how many."""
+        rows = len(array) if array.ndim else 1
+        if rows > _ROWS_OF_CALL:
+            array, rows = array[:_ROWS_OF_CALL], _ROWS_OF_CALL
+        if array.size > MAX_FEATURES:
+            self._arrays.append(some(array).copy())
+        elif array.dtype is self._plain:
+            self._short.append(array.tobytes())
+        else:
+            self._arrays.append(array.flatten())
+        return rows
+
+    def take(self) -> list[Array]:
+        """Return what waits, as flat arrays."""
+        arrays, short = _take(self._arrays), _take(self._short)
+        return [*arrays, np.frombuffer(b"".join(short), self._dtype)] if short else arrays
 
 
-def _part(array: Array) -> Array:
-    return array.flatten() if array.size <= MAX_FEATURES else some(array).copy()
+def _rows_together(signature: Signature) -> int:
+    """Return how many rows may wait."""
+    row = 0
+    for spec in (*signature.inputs, *signature.outputs):
+        lengths = spec.shape[1:]
+        width = MAX_VALUES if -1 in lengths else min(math.prod(lengths), MAX_VALUES)
+        row += width * (_TEXT_BYTES if spec.dtype.hasobject else spec.dtype.itemsize)
+    return max(_FEW_TOGETHER, min(_TOGETHER, _BYTES_TOGETHER // max(1, row)))
 
 
-def _rows(arrays: Mapping[str, Array]) -> int:
-    most = 0
-    for array in arrays.values():
-        most = max(most, len(array) if array.ndim else 1)
-    return most
+def _take(waiting: list[_Item]) -> list[_Item]:
+    """Empty a list; what another thread appends meanwhile stays in it."""
+    taken = waiting[:]
+    del waiting[: len(taken)]
+    return taken
+
+
+def _waiting(specs: Sequence[TensorSpec]) -> dict[str, _Waiting]:
+    return {spec.name: _Waiting(spec.dtype) for spec in specs}
+
+
+def _taken(waiting: Mapping[str, _Waiting]) -> dict[str, list[Array]]:
+    return {name: arrays for name, each in waiting.items() if (arrays := each.take())}

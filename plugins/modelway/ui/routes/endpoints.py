@@ -25,11 +25,13 @@ def add_endpoint_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) ->
 
     @app.get("/api/endpoints/{endpoint:path}")
     def one_as_json(readable: Lineage, endpoint: str) -> JsonAnswer:
-        """Who serves at an endpoint, how its weights changed, and its rollouts."""
+        """Who serves at an endpoint, which versions took over last, how its weights changed, and its rollouts."""
         view = readable.endpoint(endpoint)
+        current, before = readable.served(view)
         return JsonAnswer(
             {
                 "endpoint": view.name,
+                "served": {"current": current, "before": before},
                 "serving": view.shares,
                 "changes": view.changes,
                 "rollouts": view.rollouts,

@@ -41,6 +41,12 @@
       const waits = { wait: " It waits until the rollout that runs is over.", replace: " It ends the rollout that runs." };
       return `The run ${run.dag_run_id} rolls version ${given.version} out.${waits[actions.busy] ?? await others(run.dag_run_id)}`;
     },
+    share: async ({ version, weight, reason }) => {
+      if (Number(version) === actions.serves)
+        throw new Error(`Version ${version} has the traffic: name the version that gets a share of it.`);
+      const run = await trigger({ ...actions.release, version, hold_at: Number(weight), reason });
+      return `The run ${run.dag_run_id} gives version ${version} ${weight} % and holds it there.${await others(run.dag_run_id)}`;
+    },
     rollback: async (given) => {
       const run = await trigger({ ...actions.rollback, reason: given.reason });
       return `The run ${run.dag_run_id} returns the traffic to version ${actions.rollback.version}.${await others(run.dag_run_id)}`;
