@@ -97,6 +97,8 @@ class Batcher:
         self._quick_seconds = quick_seconds
         #: CPU seconds of the slowest call of late
         self._slowest = math.inf
+        #: CPU seconds of this thread when a lone client's last answer had left; None: something else ran since
+        self._cpu_before: float | None = None
         #: bytes of the inputs of the largest call that was quick, or that are few
         self._quick_bytes = _FEW_BYTES
         self._waiting_rows = 0
@@ -138,7 +140,7 @@ class Batcher:
                 batch = [Waiting(inputs, key, rows, done, until)]
                 if self._is_quick(size := _size(batch)):
                     # counted when the answer has left: a lone client waits for nothing else
-                    self._settle(batch, self._attempt(batch, size, count=self._count_later))
+                    self._settle(batch, self._attempt(batch, size, cpu=self._cpu_before, count=self._count_later))
                     return None
             return self._enqueue(self._queue, inputs, key, rows, done, until)
 
@@ -209,6 +211,7 @@ class Batcher:
     def _step(self) -> None:
         """Run the next batch, here where that is quick."""
         batch = self._next()
+        self._cpu_before = None
         for waiting in batch:
             waiting.runs = True
         if not batch:
@@ -269,14 +272,17 @@ class Batcher:
         self._queue.extendleft(reversed(passed))
         return batch
 
-    def _attempt(self, batch: list[Waiting], size: int, *, count: Observe | None = None) -> Outputs | Exception:
+    def _attempt(
+        self, batch: list[Waiting], size: int, *, cpu: float | None = None, count: Observe | None = None
+    ) -> Outputs | Exception:
         """Run a batch, whose inputs have ``size`` bytes, in one call; return what the model raises.
 
+        :param cpu: CPU seconds of this thread a moment ago, where they are known
         :param count: called after a call that succeeded; default: ``_count``
         """
         inputs, rows = batch[0].inputs, batch[0].rows
         # CPU seconds of this thread: waiting for a busy machine is not slowness
-        began, cpu = time.perf_counter(), time.thread_time()
+        before, began = time.thread_time() if cpu is None else cpu, time.perf_counter()
         try:
             if len(batch) > 1:
                 inputs = {name: np.concatenate([waiting.inputs[name] for waiting in batch]) for name in inputs}
@@ -285,11 +291,14 @@ class Batcher:
         except Exception as error:
             return error
         finally:
-            took = time.thread_time() - cpu
+            seconds = took = time.perf_counter() - began
+            # Asking the kernel takes a twentieth of a small request. A call that was quick by the clock was quick.
+            if cpu is None or seconds > self._quick_seconds:
+                took = time.thread_time() - before
             self._slowest = took if self._slowest == math.inf else max(took, self._slowest * _FORGET)
             if size > self._quick_bytes and took <= self._quick_seconds:
                 self._quick_bytes = size
-        (count or self._count)(inputs, outputs, rows, time.perf_counter() - began)
+        (count or self._count)(inputs, outputs, rows, seconds)
         return outputs
 
     def _count(self, inputs: Inputs, outputs: Outputs, rows: int, seconds: float) -> None:
@@ -301,7 +310,12 @@ class Batcher:
 
     def _count_later(self, inputs: Inputs, outputs: Outputs, rows: int, seconds: float) -> None:
         """Count in the next turn of the event loop, before anything that comes after the answer is read."""
-        asyncio.get_running_loop().call_soon(self._count, inputs, outputs, rows, seconds)
+
+        def count() -> None:
+            self._count(inputs, outputs, rows, seconds)
+            self._cpu_before = time.thread_time()
+
+        asyncio.get_running_loop().call_soon(count)
 
     def _settle(self, batch: list[Waiting], outputs: Outputs | Exception) -> bool:
         """Hand the outputs of a call over; False when it failed or cannot be cut up, so that each must run alone."""
