@@ -87,6 +87,8 @@ print(json.dumps({
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "MODELWAY_MODELS": str(models),
+        # Each process builds the DAGs itself.
+        "MODELWAY_HOME": str(tmp_path / f"home-{seed}"),
         "PYTHONHASHSEED": seed,
     }
     done = subprocess.run([*COMMAND, code, str(folder)], capture_output=True, text=True, env=environment)
