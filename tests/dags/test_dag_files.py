@@ -47,7 +47,7 @@ def load(tmp_path: Path, *, models: Path | None = None, extra: str = "") -> dict
         dags=str(REPOSITORY / "dags"),
         extra=extra,
     )
-    environment = {**os.environ, "AIRFLOW_HOME": str(tmp_path / "airflow")}
+    environment = {**os.environ, "AIRFLOW_HOME": str(tmp_path / "airflow"), "MODELWAY_HOME": str(tmp_path / "home")}
     if models:
         environment["MODELWAY_MODELS"] = str(models)
     done = subprocess.run([*COMMAND, code], capture_output=True, text=True, env=environment)
