@@ -38,7 +38,7 @@ export AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST='[{"name": "b", "classpath
 export AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL=600
 "$work/venv/bin/airflow" db migrate > "$work/migrate.txt" 2>&1
 parsed() {
-    timeout 60 "$work/venv/bin/airflow" dag-processor > "$work/log.txt" 2>&1 || true
+    timeout -k 10 60 "$work/venv/bin/airflow" dag-processor > "$work/log.txt" 2>&1 || true
     find "$work/home/logs" -name one.py.log -exec cat {} + | grep -c "Filling up the DagBag" || true
     find "$work/home/logs/dag_processor" -name one.py.log -delete
 }

@@ -48,17 +48,20 @@ class PostgresServer:
                 assert time.monotonic() < until, (self.folder.parent / "postgres.log").read_text()[-2000:]
                 time.sleep(0.05)
 
+    @property
+    def pid(self) -> int:
+        """The process that starts the others."""
+        return int((self.folder / "postmaster.pid").read_text().splitlines()[0])
+
     def kill(self) -> None:
         """End it with SIGKILL, its children too: what was committed must be there when it starts again."""
-        pid = int((self.folder / "postmaster.pid").read_text().splitlines()[0])
-        os.killpg(os.getpgid(pid), signal.SIGKILL)
+        os.killpg(os.getpgid(self.pid), signal.SIGKILL)
         self._wait()
 
     def stop(self) -> None:
         """Stop it without waiting for its clients or for the disk: its data go with it."""
         if self._process and self._process.poll() is None:
-            pid = int((self.folder / "postmaster.pid").read_text().splitlines()[0])
-            os.kill(pid, signal.SIGQUIT)
+            os.kill(self.pid, signal.SIGQUIT)
             self._wait()
 
     def _wait(self) -> None:
@@ -102,19 +105,20 @@ def _find_programs() -> Path | None:
 
 
 @contextmanager
-def postgres_server(*, durable: bool = False) -> Iterator[PostgresServer]:
+def postgres_server(*, durable: bool = False, folder: Path | None = None) -> Iterator[PostgresServer]:
     """Make a server and remove it with all it holds; where none is installed the test is skipped, on CI it fails.
 
     :param durable: whether it waits for the disk, as a server must that is measured or may lose its power; what a
         killed one has written is in the kernel all the same
+    :param folder: where its data stay, and where a later server finds them; others may read it
     """
     programs = _find_programs()
     if programs is None:
         assert os.environ.get("CI") != "true", "PostgreSQL is not installed"
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-    root = Path(tempfile.mkdtemp(prefix="modelway-postgres-"))
+    root = folder / "postgres" if folder else Path(tempfile.mkdtemp(prefix="modelway-postgres-"))
     data = root / "data"
-    data.mkdir()
+    data.mkdir(parents=True, exist_ok=True)
     if _is_root():
         shutil.chown(root, "postgres", "postgres")
         shutil.chown(data, "postgres", "postgres")
@@ -122,9 +126,11 @@ def postgres_server(*, durable: bool = False) -> Iterator[PostgresServer]:
     settings = _SETTINGS | {"fsync": "on" if durable else "off"}
     server = PostgresServer(data, bin_folder=programs, settings=settings)
     try:
-        subprocess.run(_as_owner(initdb), check=True, capture_output=True, cwd="/")
+        if not (data / "PG_VERSION").exists():
+            subprocess.run(_as_owner(initdb), check=True, capture_output=True, cwd="/")
         server.start()
         yield server
     finally:
         server.stop()
-        shutil.rmtree(root, ignore_errors=True)
+        if folder is None:
+            shutil.rmtree(root, ignore_errors=True)

@@ -1,123 +1,180 @@
 """What a fleet of models costs Airflow: a real scheduler, hollow tasks, our DAGs beside empty ones of the same shape.
 
-``python bench/fleet/run.py [--models 100] [--runs 10]`` prints a table, then JSON: tasks per second of the scheduler's
-CPU, rows and bytes in Airflow's database per model and per run, and of ours per registered run. The exit status is 1
+``python bench/fleet/run.py [--models 100] [--runs 2] [--minutes 15] [--folder DIR]`` takes a day of the fleet on a
+PostgreSQL of its own, hour by hour, and prints a table, then JSON: tasks per second of the CPU of scheduler and
+database, rows and bytes in Airflow's database per model and per run, and in ours, and how long the lineage's queries
+take as it grows. After ``--minutes`` no hour begins: with the same ``--folder`` the day continues where it ended. The
+empty DAGs have the runs of every ``--compare-each`` hour, and the ratio is that of these hours. The exit status is 1
 when our DAGs come to less than 0.9 of the empty ones. docs/scale.md says what follows from it.
 """
 
 import argparse
 import json
-import sqlite3
-import statistics
+import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parents[1]))
+
+import psycopg  # noqa: E402
+
+from tests.postgres_server import PostgresServer, postgres_server  # noqa: E402
+
 TARGET = 0.9
-#: registered runs of which the lineage's size is measured
-REGISTERED = 50
-#: and small ones after them
-FLEET = 2000
 
 
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--models", type=int, default=100)
-    parser.add_argument("--runs", type=int, default=10, help="of each model")
+    parser.add_argument("--runs", type=int, default=2, help="of each model in the day")
+    parser.add_argument("--minutes", type=float, default=15, help="after so long no hour of the day begins")
+    parser.add_argument("--compare-each", type=int, default=6, help="of so many hours the empty DAGs have one")
+    parser.add_argument("--folder", type=Path, help="kept, so that the day can be continued")
     parser.add_argument("--small", action="store_true", help="2 models and 2 runs of each; its speeds are not judged")
     args = parser.parse_args()
-    models, runs = (2, 2) if args.small else (args.models, args.runs)
-    with tempfile.TemporaryDirectory(prefix="bench-fleet-") as scratch:
-        command = [sys.executable, str(HERE / "scheduler.py"), str(models), str(runs), f"{scratch}/airflow"]
-        printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-        found: dict[str, Any] = json.loads(printed.splitlines()[-1])
-        lineage = registered(Path(scratch), fleet=20 if args.small else FLEET)
-    ratio = found["ours"]["tasks_per_cpu_second"] / found["empty"]["tasks_per_cpu_second"]
-    document = {"models": models, "runs": runs, **found, "ratio": ratio, "lineage": lineage}
+    if args.small:
+        args.models, args.runs, args.compare_each = 2, 2, 1
+    with kept(args.folder) as folder:
+        check_plan(folder, {"models": args.models, "runs": args.runs})
+        with postgres_server(folder=folder) as server:
+            take_day(folder, server, minutes=args.minutes, compare_each=args.compare_each)
+        document = summary(folder)
     show(document)
     print(json.dumps(document))
-    return int(ratio < TARGET and not args.small)
+    return int(document["ratio"] < TARGET and not args.small)
 
 
-def registered(folder: Path, *, fleet: int) -> dict[str, Any]:
-    """Return the rows and bytes of the lineage for a run, and how long its queries take with few and with many.
+@contextmanager
+def kept(folder: Path | None) -> Iterator[Path]:
+    """Return the folder of the day, a temporary one where none is named."""
+    if folder is None:
+        with tempfile.TemporaryDirectory(prefix="bench-fleet-") as temporary:
+            Path(temporary).chmod(0o755)
+            yield Path(temporary)
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder.resolve()
 
-    Runs of the size that bench/lineage has, then small ones of a training of six epochs.
 
-    :param fleet: small runs that are registered
-    """
-    sys.path[:0] = [str(HERE.parent / "lineage")]
-    from modelway.lineage.store import open_lineage
-    from ours import record_of
-    from workload import MODEL, make_run
+def check_plan(folder: Path, plan: dict[str, int]) -> None:
+    """Write down what the day of a folder is, or refuse to continue another one."""
+    path = folder / "plan.json"
+    if path.exists() and json.loads(path.read_text()) != plan:
+        sys.exit(f"{folder} has another day: {path.read_text()}; name another --folder or the same numbers")
+    path.write_text(json.dumps(plan))
 
-    path = folder / "lineage.db"
-    store = open_lineage(f"sqlite:///{path}")
-    queries: dict[str, Callable[[], object]] = {
-        "the newest version": lambda: store.find(MODEL, "latest"),
-        "the list of models": store.models,
-        "a whole version": lambda: store.version(MODEL, 2),
-        "retrainings requested": lambda: store.monitoring.requests(MODEL),
+
+def hours_of(folder: Path) -> list[dict[str, Any]]:
+    """Return the hours that were measured."""
+    path = folder / "hours.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def take_day(folder: Path, server: PostgresServer, *, minutes: float, compare_each: int) -> None:
+    """Measure the hours that are left, as far as the time goes."""
+    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+        there = {name for (name,) in connection.execute("SELECT datname FROM pg_database").fetchall()}
+        if not (folder / "prepared.json").exists():
+            # The preparation was ended in the middle.
+            shutil.rmtree(folder / "models", ignore_errors=True)
+            for name in ("airflow", "lineage"):
+                connection.execute(f"DROP DATABASE IF EXISTS {name}")
+            there -= {"airflow", "lineage"}
+        for name in {"airflow", "lineage"} - there:
+            connection.execute(f"CREATE DATABASE {name}")
+    plan = {
+        **json.loads((folder / "plan.json").read_text()),
+        "folder": str(folder),
+        "minutes": minutes,
+        "compare_each": compare_each,
+        "server": server.pid,
+        "airflow": server.url("airflow"),
+        "lineage": server.url("lineage"),
+        "first_hour": max((each["hour"] for each in hours_of(folder)), default=-1) + 1,
+    }
+    subprocess.run([sys.executable, str(HERE / "day.py"), json.dumps(plan)], stdout=subprocess.DEVNULL, check=True)
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """Return what the hours come to."""
+    hours, prepared = hours_of(folder), json.loads((folder / "prepared.json").read_text())
+    compared = [each for each in hours if "empty" in each]
+    kinds: dict[str, dict[str, float]] = {
+        kind: {**of_kind([each[kind] for each in hours if kind in each]), **prepared[kind]}
+        for kind in ("empty", "ours")
+    }
+    in_both = of_kind([each["ours"] for each in compared])
+    lineage = [each["lineage"] for each in hours]
+    registered = sum(each["runs"] for each in lineage)
+    queries = {
+        name: [lineage[0]["milliseconds"][name], lineage[-1]["milliseconds"][name]]
+        for name in lineage[0]["milliseconds"]
+    }
+    return {
+        **json.loads((folder / "plan.json").read_text()),
+        "hours": len(hours),
+        "load": [round(bound(each["load"] for each in hours), 1) for bound in (min, max)],
+        **kinds,
+        "ratio": in_both["tasks_per_cpu_second"] / kinds["empty"]["tasks_per_cpu_second"],
+        "ratios": [tasks_per_cpu_second(each["ours"]) / tasks_per_cpu_second(each["empty"]) for each in compared],
+        "tasks_per_cpu_second_by_hour": [tasks_per_cpu_second(each["ours"]) for each in hours],
+        "follow_up_cpu_seconds": prepared["follow_up_cpu_seconds"],
+        "lineage": {
+            **prepared["large"],
+            "small": {
+                "runs": registered,
+                "cpu_seconds_per_run": sum(each["cpu_seconds"] for each in lineage) / registered,
+                **{f"{name}_per_run": sum(each[name] for each in lineage) / registered for name in ("rows", "bytes")},
+            },
+            "queries": queries,
+        },
     }
 
-    def size() -> dict[str, int]:
-        with closing(sqlite3.connect(path)) as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-            rows = sum(connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for name in names)
-            pages, page = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
-            series = "SELECT coalesce(sum(length(steps) + length(series)), 0) FROM metrics"
-            return {"rows": rows, "bytes": pages * page, "series": connection.execute(series).fetchone()[0]}
 
-    def milliseconds(query: Callable[[], object]) -> float:
-        times = []
-        for _ in range(20):
-            began = time.perf_counter()
-            query()
-            times.append(1000 * (time.perf_counter() - began))
-        return statistics.median(times)
+def tasks_per_cpu_second(found: dict[str, float]) -> float:
+    """Return how many tasks a second of the scheduler's and the database's CPU takes to their end."""
+    return found["tasks"] / (found["cpu_seconds"] + found["database_cpu_seconds"])
 
-    store.register(record_of(make_run(0)))
-    sizes = [size()]
-    for number in range(1, REGISTERED + 1):
-        store.register(record_of(make_run(number)))
-    sizes.append(size())
-    few = {name: milliseconds(query) for name, query in queries.items()}
-    for number in range(1000, 1000 + fleet):
-        store.register(record_of(make_run(number, params=5, metrics=3, steps=6)))
-    sizes.append(size())
-    many = {name: milliseconds(query) for name, query in queries.items()}
-    store.engine.dispose()
-    large, small = (
-        {f"{name}_per_run": (after[name] - before[name]) / number for name in before}
-        for before, after, number in zip(sizes[:-1], sizes[1:], (REGISTERED, fleet), strict=True)
-    )
-    return {**large, "small": {**small, "runs": fleet}, "queries": {name: [few[name], many[name]] for name in queries}}
+
+def of_kind(found: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return what some hours of one kind of DAGs come to."""
+    sums = {name: sum(each[name] for each in found) for name in found[0]}
+    runs = sums.pop("runs")
+    return {
+        "runs": runs,
+        **sums,
+        "tasks_per_run": sums["tasks"] / runs,
+        "tasks_per_cpu_second": tasks_per_cpu_second(sums),
+        "rows_per_run": sums["rows"] / runs,
+        "bytes_per_run": sums["bytes"] / runs,
+    }
 
 
 def show(document: dict[str, Any]) -> None:
     """Print the table."""
-    print(f"{document['models']} models, {document['runs']} runs of each, hollow tasks")
-    print(f"{'DAGs':<8} {'tasks/run':>9} {'tasks/CPU s':>11} {'KB/model':>9} {'rows/run':>9} {'KB/run':>7}")
+    done, runs = document["hours"], int(document["ours"]["runs"])
+    print(f"{document['models']} models, {done} hours of a day, {runs} runs, hollow tasks, on PostgreSQL")
+    print(f"{'DAGs':<8} {'runs':>6} {'tasks':>7} {'tasks/CPU s':>11} {'KB/model':>9} {'rows/run':>9} {'KB/run':>7}")
     for name in ("empty", "ours"):
         row = document[name]
         print(
-            f"{name:<8} {row['tasks_per_run']:9.1f} {row['tasks_per_cpu_second']:11.1f} "
+            f"{name:<8} {row['runs']:6} {row['tasks']:7} {row['tasks_per_cpu_second']:11.1f} "
             f"{row['bytes_per_model'] / 1e3:9.1f} {row['rows_per_run']:9.1f} {row['bytes_per_run'] / 1e3:7.1f}"
         )
-    for name, own in (("lineage", document["lineage"]), ("small", document["lineage"]["small"])):
-        print(f"{name:<8} {'':>9} {'':>11} {'':>9} {own['rows_per_run']:9.1f} {own['bytes_per_run'] / 1e3:7.1f}")
+    for name, own in (("large", document["lineage"]), ("small", document["lineage"]["small"])):
+        print(f"lineage, a {name} run: {own['rows_per_run']:.1f} rows, {own['bytes_per_run'] / 1e3:.1f} KB")
+    first, last = (document["tasks_per_cpu_second_by_hour"][at] for at in (0, -1))
+    print(f"tasks/CPU s of ours in the first hour {first:.1f}, in the last {last:.1f}")
     print(f"the process after a run: {document['follow_up_cpu_seconds']:.1f} CPU s")
-    more = document["lineage"]["small"]["runs"]
     for name, (few, many) in document["lineage"]["queries"].items():
-        print(f"{name}: {few:.2f} ms with {REGISTERED} runs, {many:.2f} ms with {more} more")
+        print(f"{name}: {few:.2f} ms after the first hour, {many:.2f} ms after the last")
     print(f"our DAGs: {document['ratio']:.2f} of the empty ones' tasks per second (at least {TARGET})")
 
 

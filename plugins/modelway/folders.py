@@ -38,6 +38,12 @@ def home_folder() -> Path:
     return airflow_home() / "modelway" if beside is None else beside / ".modelway"
 
 
+def airflow_config() -> Path:
+    """Return Airflow's configuration file: ``AIRFLOW_CONFIG``, by default ``airflow.cfg`` in ``AIRFLOW_HOME``."""
+    named = os.environ.get("AIRFLOW_CONFIG")
+    return Path(_expanded(named)) if named else airflow_home() / "airflow.cfg"
+
+
 def dags_folder() -> Path:
     """Return Airflow's folder of DAG files: ``[core] dags_folder``, by default ``dags`` in ``AIRFLOW_HOME``."""
     named = airflow_option("core", "dags_folder")
@@ -59,9 +65,9 @@ def airflow_option(section: str, name: str) -> str | None:
     """Return an option as Airflow finds it: by its ``AIRFLOW__SECTION__NAME``, else in ``airflow.cfg``; else None."""
     value = os.environ.get(f"AIRFLOW__{section.upper()}__{name.upper()}")
     if value is None:
-        path = os.environ.get("AIRFLOW_CONFIG") or str(airflow_home() / "airflow.cfg")
+        path = str(airflow_config())
         try:
-            value = _configuration(_expanded(path), os.stat(_expanded(path)).st_mtime_ns).get((section, name))
+            value = _configuration(path, os.stat(path).st_mtime_ns).get((section, name))
         except OSError:
             return None
     return _expanded(value) if value else None

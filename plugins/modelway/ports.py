@@ -50,7 +50,7 @@ def known(port: str) -> tuple[str, ...]:
 
     The entry points of installed packages are read once per process.
     """
-    return tuple(sorted({*_in_tree(port), *_installed(port)}))
+    return tuple(sorted({*_in_tree(port), *installed(port)}))
 
 
 @cache
@@ -62,7 +62,7 @@ def load(port: str, name: str) -> Member[Any]:
     if name in _in_tree(port):
         module = f"{_package(port)}.{name}.member"
         return _checked(port, name, lambda: importlib.import_module(module).MEMBER, source=module)
-    entry = _installed(port).get(name)
+    entry = installed(port).get(name)
     if entry is None:
         raise CapabilityMissing(f"'{name}' is not {PORTS[port]}", known=known(port), given=name)
     return _checked(port, name, entry.load, source=entry.value)
@@ -96,8 +96,16 @@ def _in_tree(port: str) -> frozenset[str]:
 
 
 @cache
-def _installed(port: str) -> dict[str, importlib.metadata.EntryPoint]:
-    return {entry.name: entry for entry in importlib.metadata.entry_points(group=f"modelway.{port}")}
+def installed(port: str) -> dict[str, importlib.metadata.EntryPoint]:
+    """Return the entry points of the members in installed packages, by name."""
+    return {entry.name: entry for entry in _entry_points().select(group=f"modelway.{port}")}
+
+
+@cache
+def _entry_points() -> importlib.metadata.EntryPoints:
+    """Return the entry points of all installed packages, whose files are read at each call otherwise."""
+    # Python 3.11 returns another type, with the same select().
+    return importlib.metadata.entry_points()  # type: ignore[return-value]
 
 
 def _checked(port: str, name: str, find: Callable[[], object], *, source: str) -> Member[Any]:

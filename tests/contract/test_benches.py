@@ -36,12 +36,13 @@ def check_evaluate(document: dict[str, Any]) -> None:
 
 
 def check_fleet(document: dict[str, Any]) -> None:
-    """Both kinds of DAGs were taken to their end: as many tasks, the mapped ones included."""
+    """Both kinds of DAGs were taken to their end: as many tasks, the mapped ones included; each run has a version."""
     ours, empty = document["ours"], document["empty"]
     assert ours["tasks"] == empty["tasks"] == 2 * 2 * ours["tasks_per_run"]
     assert ours["tasks_per_run"] >= 14
     assert ours["rows_per_run"] >= ours["tasks_per_run"]
     assert document["lineage"]["rows_per_run"] > 40
+    assert document["lineage"]["small"]["runs"] == ours["runs"] == 4
 
 
 def check_image(document: dict[str, Any]) -> None:

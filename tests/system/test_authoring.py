@@ -325,8 +325,8 @@ def test_a_person_fills_in_the_form(author):
     run = author.finish("tuned", run_id)
     assert run["state"] == "success", author.states("tuned", run_id)
     own = {"epochs": 1, "optimizer": "adam"}
-    form = {"skip": ["first"], "version": "1", "base": None, "rollout": "no", "seed": 0, "reason": "from the form"}
-    assert run["conf"] == form | own
+    form = {"skip": ["first"], "version": "1", "base": None, "rollout": "no", "hold_at": None, "seed": 0}
+    assert run["conf"] == form | own | {"reason": "from the form"}
     # The form sends a date, which makes no interval.
     assert run["logical_date"] is not None
     plan = author.plan("tuned", run_id)

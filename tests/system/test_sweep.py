@@ -3,6 +3,7 @@
 import pytest
 from conftest import wait_for
 from modelway.cli._candidate_jobs import first_key
+from modelway.names import slug
 from modelway.runs.candidates import candidate_params
 from modelway.spec.load import load_spec
 
@@ -44,14 +45,11 @@ def test_the_best_candidate_becomes_the_version_though_one_raised_and_one_was_ki
     }
     assert lab.lineage.weights(MODEL) == {1: 100}
     assert lab.xcom(MODEL, "serve.accept") == {"metrics": {"rate": 0.5}}
-    # The names that `modelway render` prints of the first stage.
+    # What `modelway render` prints of the first stage has the names that jobs get.
     spec = load_spec(lab.models / MODEL)
+    drawn = candidate_params(spec.search, seed=spec.train.seed)
     jobs = {job.name for job in (lab.home / "jobs" / MODEL).glob("*/train-short-c*")}
-    for name, params in candidate_params(spec.search, seed=spec.train.seed).items():
-        assert any(first_key(spec, name, params).replace(".", "-").replace("/", "-") in job for job in jobs), (
-            name,
-            jobs,
-        )
+    assert jobs == {slug(first_key(spec, name, params)) for name, params in drawn.items()}
 
 
 def test_a_cleared_run_finds_its_finished_candidates_again(lab):

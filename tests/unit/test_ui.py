@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -327,6 +329,18 @@ def test_a_lineage_that_cannot_be_read_is_said_in_one_sentence(client: TestClien
     answer = client.get("/modelway/models")
     assert answer.status_code == 503
     assert "not a usable lineage database" in answer.text
+
+
+@pytest.mark.usefixtures("_lineage")
+def test_a_lineage_that_a_newer_modelway_has_migrated_is_said_in_one_sentence(
+    client: TestClient, tmp_path: Path
+) -> None:
+    """As while a deployment is upgraded, and its api-server is not yet."""
+    with closing(sqlite3.connect(tmp_path / "lineage.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    answer = client.get("/modelway/models")
+    assert answer.status_code == 503
+    assert "newer modelway" in answer.text
 
 
 def test_the_list_of_a_model_has_pages_and_that_of_all_models_has_the_newest(client: TestClient, url: str) -> None:

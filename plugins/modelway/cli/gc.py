@@ -86,11 +86,7 @@ def discard_old_jobs(lineage: "Lineage | None", home: Path, older_than: timedelt
     """
     from modelway.backends.base import OwnFolders, load_backend
 
-    specs: dict[str, Mapping[str, Any]] = {}
-    if lineage is not None:
-        for summary in lineage.models():
-            with contextlib.suppress(UnknownModel, UnknownVersion):
-                specs[summary.name] = lineage.version(summary.name, lineage.find(summary.name, "latest")).run.spec or {}
+    specs = _latest_specs(lineage) if lineage else {}
     freed, local = 0, load_backend("local", home=home)
     if isinstance(local, OwnFolders):
         for model in local.models():
@@ -105,6 +101,15 @@ def discard_old_jobs(lineage: "Lineage | None", home: Path, older_than: timedelt
             except ModelwayError as error:
                 print(f"the folders of jobs of {model} stay: {error}", file=sys.stderr)
     return freed
+
+
+def _latest_specs(lineage: "Lineage") -> dict[str, Mapping[str, Any]]:
+    """Return by model the spec of its latest version."""
+    specs: dict[str, Mapping[str, Any]] = {}
+    for summary in lineage.models():
+        with contextlib.suppress(UnknownModel, UnknownVersion):
+            specs[summary.name] = lineage.version(summary.name, lineage.find(summary.name, "latest")).run.spec or {}
+    return specs
 
 
 def _before(spec: Mapping[str, Any], older_than: timedelta) -> datetime:

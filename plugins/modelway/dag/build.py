@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import airflow.sdk
 from airflow.sdk import DAG, TaskGroup, TriggerRule, get_parsing_context, literal
 from airflow.sdk.definitions.param import ParamsDict
 
@@ -16,7 +17,6 @@ from modelway.dag.notify import callbacks, report_task_failure
 from modelway.dag.queues import on_serving_host
 from modelway.dag.refused import REFUSED, refused_models
 from modelway.dag.schedule import run_dates, schedule_of, version_asset
-from modelway.dag.sweep import sweep_tasks
 from modelway.dag.training import TrainedTasks, training_tasks
 from modelway.fields.section import Section
 from modelway.operators.accept import AcceptVersionOperator
@@ -34,7 +34,9 @@ from modelway.spec.environments import Serving, environments_of
 from modelway.spec.load import FILE_NAME, load_files, load_specs, models_folder, unknown_environment
 from modelway.spec.model import ModelSpec
 from modelway.spec.options import options_of
+from modelway.spec.parse_cache import ParseCache
 from modelway.spec.problems import invalid_spec
+from modelway.spec.search import SearchSection
 from modelway.spec.sections import ImageSection
 
 _log = logging.getLogger(__name__)
@@ -50,7 +52,11 @@ def load_dags(folder: Path | None = None) -> dict[str, DAG]:
     """
     folder = folder or models_folder()
     wanted = get_parsing_context().dag_id
-    loaded = load_specs(folder) if wanted is None else load_files([folder / wanted / FILE_NAME])
+    cache = ParseCache(folder, versions=(airflow.__version__, airflow.sdk.__version__), writes=wanted is None)
+    if wanted is None:
+        loaded = load_specs(folder, cache=cache)
+    else:
+        loaded = load_files([folder.absolute() / wanted / FILE_NAME], cache=cache)
     if wanted is None and (unknown := unknown_environment(loaded, folder=folder, environment=None)):
         raise invalid_spec(unknown)
     dags: dict[str, DAG] = {}
@@ -58,7 +64,7 @@ def load_dags(folder: Path | None = None) -> dict[str, DAG]:
     with paused_collection():
         for name, spec in loaded.specs.items():
             try:
-                dags[name] = build_dag(spec)
+                dags[name] = _cached_dag(spec, cache)
             # A model that Airflow refuses must not affect the others; a starting task has no others.
             except Exception as error:
                 if wanted is not None:
@@ -66,6 +72,17 @@ def load_dags(folder: Path | None = None) -> dict[str, DAG]:
                 _log.exception("the model %s has no DAG: %s", name, error)
                 refused[name] = error
     return dags | {REFUSED: refused_models(refused)} if refused else dags
+
+
+def _cached_dag(spec: ModelSpec, cache: ParseCache) -> DAG:
+    """Return the DAG of one model, which an earlier process may have built from the same files."""
+    file = spec.folder / FILE_NAME
+    found = cache.load(file, "dag")
+    if isinstance(found, ModelDag):
+        return found
+    dag = build_dag(spec)
+    cache.store(file, "dag", dag)
+    return dag
 
 
 class ModelDag(DAG):
@@ -110,12 +127,19 @@ def build_dag(spec: ModelSpec) -> DAG:
             spec=plain,
             doc_md="Decides what this run does: its interval, its data sets, and whether it reuses a version",
         ).output
-        made = training_tasks(spec, code) if spec.search is None else sweep_tasks(spec, spec.search, code)
+        made = training_tasks(spec, code) if spec.search is None else _sweep(spec, spec.search, code)
         version = _freeze(spec, plain, code, made)
         _serve(spec, code, version)
     # Set only now, since each task of a DAG with parameters copies, checks and serialises them.
     dag.params = ParamsDict(run_form(spec))
     return dag
+
+
+def _sweep(spec: ModelSpec, search: SearchSection, code: Any) -> TrainedTasks:
+    # Imported with operators that most models do not have.
+    from modelway.dag.sweep import sweep_tasks
+
+    return sweep_tasks(spec, search, code)
 
 
 def _freeze(spec: ModelSpec, plain: Any, code: Any, made: TrainedTasks) -> Any:

@@ -38,7 +38,9 @@ class ModelwayOperator(BaseOperator):
 
         Not in ``__init__``: Airflow wraps the ``__init__`` of every class, which would double its cost.
         """
-        refuse_unknown(cls, kwargs)
+        # None where one is unpickled or copied.
+        if kwargs:
+            refuse_unknown(cls, kwargs)
         return super().__new__(cls)
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -1,12 +1,50 @@
 """Reads the small text files of a model's folder, and refuses pipes, devices and links out of it."""
 
+import hashlib
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from modelway.fields.refusal import Refusal
 
 LARGEST_BYTES = 1_000_000
+
+
+@dataclass
+class FilesRead:
+    """What was read of files."""
+
+    digests: dict[Path, bytes] = field(default_factory=dict)
+    """by file, the SHA-256 of its content; empty for a file that had different content at two times"""
+    is_all: bool = True
+    """False where something else was read, such as which files a folder has"""
+
+    def add(self, file: Path, digest: bytes) -> None:
+        """Note the content of a file."""
+        self.digests[file] = digest if self.digests.get(file, digest) == digest else b""
+
+
+_recorded: ContextVar[FilesRead | None] = ContextVar("recorded", default=None)
+
+
+@contextmanager
+def record_reads() -> Iterator[FilesRead]:
+    """Record which files are read here, and with which content."""
+    token = _recorded.set(found := FilesRead())
+    try:
+        yield found
+    finally:
+        _recorded.reset(token)
+
+
+def note_other_read() -> None:
+    """Note that more is read than files by their names."""
+    if (found := _recorded.get()) is not None:
+        found.is_all = False
 
 
 def read_bytes(file: Path, *, within: tuple[Path, ...] = ()) -> bytes:
@@ -29,6 +67,8 @@ def read_bytes(file: Path, *, within: tuple[Path, ...] = ()) -> bytes:
         raise Refusal(f"the file cannot be read: {(error.strerror or str(error)).lower()}") from None
     if len(content) > LARGEST_BYTES:
         raise Refusal("the file is larger than 1 MB", do="Keep data out of it")
+    if (found := _recorded.get()) is not None:
+        found.add(file, hashlib.sha256(content).digest())
     return content
 
 

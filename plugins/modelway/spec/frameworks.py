@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from modelway.fields.refusal import Refusal
-from modelway.spec.files import read_bytes
+from modelway.spec.files import note_other_read, read_bytes
 from modelway.spec.problems import Problem
 
 #: frameworks whose models cannot be frozen as they are, and which write no ONNX themselves
@@ -29,6 +29,7 @@ def framework_problem(imported: frozenset[str], *, file: Path) -> Problem | None
     found = sorted(imported.intersection(OTHERS))
     if not found or imported.intersection(FREEZABLE):
         return None
+    note_other_read()
     beside = {each.stem: each for each in sorted(file.parent.glob("*.py")) if each != file}
     for each in beside.values():
         try:

@@ -49,6 +49,8 @@ class LayerReader:
     def __init__(self) -> None:
         # How much a file may extend depends on the number of files above it.
         self._shared: dict[tuple[Path, int], Layers] = {}
+        #: by file, the SHA-256 of what was read of it
+        self.digests: dict[Path, bytes] = {}
 
     def read(self, file: Path, *, above: tuple[Path, ...] = ()) -> Layers:
         """Return a file's values over those of the files that it extends.

@@ -14,8 +14,10 @@ from modelway.spec.check import check_spec
 from modelway.spec.collection import paused_collection
 from modelway.spec.cycles import Started, cycle_problems, starting
 from modelway.spec.endpoint_names import Served, endpoint_problems, endpoints_of
+from modelway.spec.files import record_reads
 from modelway.spec.layers import ENVIRONMENTS, LayerReader, Layers, places
 from modelway.spec.model import ModelSpec
+from modelway.spec.parse_cache import ParseCache
 from modelway.spec.problems import Problem, display, dotted, invalid_spec, problem_of
 from modelway.spec.rules import Rule
 
@@ -62,16 +64,17 @@ def load_spec(path: Path, *, environment: str | None = None) -> ModelSpec:
     return next(iter(loaded.specs.values()))
 
 
-def load_specs(folder: Path, *, environment: str | None = None) -> LoadedSpecs:
+def load_specs(folder: Path, *, environment: str | None = None, cache: ParseCache | None = None) -> LoadedSpecs:
     """Return all models of a folder of models; never raises for its content.
 
     Folders without a ``model.yaml`` and hidden ones are skipped.
 
     :param environment: the environment whose values to use, default ``MODELWAY_ENV``; a model without it has only its
         own values, and an environment that no model has is a problem. An empty text stands for none.
+    :param cache: as for ``load_files``
     """
     files, problems = find_specs(folder)
-    loaded = load_files(files, environment=environment)
+    loaded = load_files(files, environment=environment, cache=cache)
     unknown = unknown_environment(loaded, folder=folder.absolute(), environment=environment)
     return replace(loaded, problems=(*problems, *unknown, *loaded.problems))
 
@@ -82,12 +85,14 @@ def load_files(
     environment: str | None = None,
     every_environment: bool = False,
     more: Rule | None = None,
+    cache: ParseCache | None = None,
 ) -> LoadedSpecs:
     """Return the specs of the given ``model.yaml`` files; the second of two with the same name is a problem.
 
     :param environment: as for ``load_specs``
     :param every_environment: check each model without an environment and in each that it has
     :param more: an additional rule, which needs Airflow
+    :param cache: what earlier processes read of the models without ``every_environment``, ``more`` and ``environment``
     """
     chosen = chosen_environment(environment)
     reader = LayerReader()
@@ -100,7 +105,7 @@ def load_files(
     unread = 0
     with paused_collection():
         reads = [
-            (file, _read(file, reader, chosen=chosen, every=every_environment, more=more))
+            (file, _cached(file, reader, cache, chosen=chosen, every=every_environment, more=more))
             for file in dict.fromkeys(file.absolute() for file in files)
         ]
     for file, read in reads:
@@ -205,6 +210,26 @@ class _Read:
     served: Mapping[str | None, Served | None] = field(default_factory=dict)
     """the same"""
     is_unread: bool = False
+
+
+def _cached(
+    file: Path, reader: LayerReader, cache: ParseCache | None, *, chosen: str | None, every: bool, more: Rule | None
+) -> _Read:
+    """Return what ``_read`` returns, from the cache where the file and all others that were read did not change."""
+    if cache is None or every or more is not None or chosen != chosen_environment(None):
+        return _read(file, reader, chosen=chosen, every=every, more=more)
+    found = cache.load(file, "spec")
+    if isinstance(found, _Read):
+        return found
+    with record_reads() as reads:
+        read = _read(file, reader, chosen=chosen, every=every, more=more)
+    reader.digests.update(reads.digests)
+    # A file that several models extend is read once.
+    sources = {each: reader.digests.get(each, b"") for each in (*reads.digests, *read.files)}
+    # Problems have more causes than the content of files.
+    if reads.is_all and all(sources.values()) and not read.problems:
+        cache.store(file, "spec", read, sources=sources)
+    return read
 
 
 def _read(file: Path, reader: LayerReader, *, chosen: str | None, every: bool, more: Rule | None) -> _Read:

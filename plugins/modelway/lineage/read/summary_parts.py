@@ -9,7 +9,19 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from sqlalchemy import CompoundSelect, Connection, Select, bindparam, cast, literal_column, null, select, union_all
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    Select,
+    bindparam,
+    cast,
+    literal_column,
+    null,
+    select,
+    union_all,
+)
 
 from modelway.lineage.read.batches import batches
 from modelway.lineage.records.values import NON_FINITE
@@ -17,7 +29,7 @@ from modelway.lineage.records.version import ImageRecord
 from modelway.lineage.schema.columns import Text, UtcTime
 from modelway.lineage.schema.tables import aliases, deployments, events, images, version_metrics, versions
 
-_KEYS = bindparam("keys", expanding=True)
+_KEYS: BindParameter[Any] = bindparam("keys", expanding=True)
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,8 @@ def _metrics() -> Select[Any]:
 def _parts() -> CompoundSelect[Any]:
     """Return the query of all parts; cached: compiling it costs more than running it."""
     text, time, data = cast(null(), Text), cast(null(), UtcTime), cast(null(), events.c.detail.type)
-    zero, empty = literal_column("0"), cast(literal_column("''"), Text)
+    zero: ColumnElement[int] = literal_column("0")
+    empty = cast(literal_column("''"), Text)
     built = (images.c.builder, images.c.digest, images.c.reference, images.c.id, images.c.created_at, data)
     # What a kind does not have is nothing of the same type, else PostgreSQL refuses the union.
     queries = (

@@ -54,17 +54,19 @@ def _upgrade(connection: Connection, *, where: str) -> None:
 
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    _check_known(schema_of(connection), ScriptDirectory(str(MIGRATIONS)), where=where)
+    # Most databases are new, and to read what migrations there are takes as long as to make the tables.
+    if (found := schema_of(connection)) is not None:
+        _check_known(found, ScriptDirectory(str(MIGRATIONS)), where=where)
     command.upgrade(config, "head")
 
 
-def _check_known(found: str | None, scripts: "ScriptDirectory", *, where: str) -> None:
+def _check_known(found: str, scripts: "ScriptDirectory", *, where: str) -> None:
     """Refuse a schema that no migration leads on from.
 
     :raises ModelwayError: it is older than the first migration, or was written by a newer modelway
     """
     known = sorted(script.revision for script in scripts.walk_revisions())
-    if found is None or found in known:
+    if found in known:
         return
     what = f"the database has schema '{found}', which this modelway (schemas '{known[0]}' to '{SCHEMA}') does not know"
     do = "Install the newer modelway that wrote it, or use a separate database for the lineage"
