@@ -57,7 +57,7 @@ fix: $(READY) ## rewrite what ruff can
 
 # The build of torch for CPUs keeps CUDA's packages out of the lock.
 LOCK = $(BIN)/uv pip compile --quiet --python-version 3.11 --no-emit-index-url --no-emit-find-links $(TORCH_LOCK) \
-	--custom-compile-command "make lock" --extra torch --extra postgres --extra celery --extra dev
+	--custom-compile-command "make lock" --extra torch --extra postgres --extra celery --extra parquet --extra dev
 TORCH_LOCK ?= --torch-backend cpu
 
 lock: $(READY) ## make requirements.txt from pyproject.toml, and of it include/install/requirements-hashed.txt

@@ -67,7 +67,7 @@ def test_an_evaluation_has_the_parameters_of_the_spec_but_those_searched(dag_of)
 
 
 def test_the_tests_of_a_version_get_what_was_searched_but_what_they_set(dag_of):
-    tested = "rollout: {acceptance: {params: {width: 3}}}\n"
+    tested = "rollout: {acceptance: {params: {width: 3}, command: [python, check.py]}}\n"
     search = "search: {method: grid, params: {width: [4, 9], lr: [0.1, 0.2]}}\n"
     accept = dag_of(STAGES + search + tested).get_task("serve.accept")
     assert accept.searched == ["lr"]

@@ -249,8 +249,8 @@ def test_what_cannot_be_read_stays_and_is_read_later(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"a.parquet": "PAR1"}, r"has no file of lines. Write CSV with a header \(.csv\), or JSON lines"),
-        ({f"{number}.csv": "" for number in range(1001)}, "has 1,001 files of lines, more than 1,000"),
+        ({"a.orc": "ORC"}, r"has no file of rows. Write CSV with a header \(.csv\), JSON lines .* or Parquet"),
+        ({f"{number}.csv": "" for number in range(1001)}, "has 1,001 files of rows, more than 1,000"),
         ({"a.jsonl": "x" * 2_200_000}, "a line is longer than 1 MiB"),
     ],
 )

@@ -1,4 +1,6 @@
-"""The rows of a data set that were not read before, from files of lines (CSV, JSON lines) that grow or are added."""
+"""The rows of a data set that were not read before: from files of lines (CSV, JSON lines) that grow or are added, and
+from Parquet files that are added or replaced.
+"""
 
 import csv
 import hashlib
@@ -9,20 +11,26 @@ from pathlib import PurePosixPath
 from typing import Any, BinaryIO, Self
 
 from modelway.artifacts.dataset import file_system, local_path, reported_content, stored_files
+from modelway.artifacts.parquet_rows import is_whole, rows_after
 from modelway.errors import DatasetUnavailable, InvalidDataset, ModelwayError
 
-CSV, JSON_LINES = (".csv",), (".jsonl", ".ndjson")
+CSV, JSON_LINES, PARQUET = (".csv",), (".jsonl", ".ndjson"), (".parquet", ".pq")
 #: files of a folder at most: of each it is remembered how far it was read
 MOST_FILES = 1000
 _LONGEST_LINE = 1024 * 1024
 #: bytes before a place by which a file that was replaced is noticed
 _GUARD = 1024
-_DO = "Write CSV with a header (.csv), or JSON lines (.jsonl, .ndjson)"
+_DO = "Write CSV with a header (.csv), JSON lines (.jsonl, .ndjson) or Parquet (.parquet, .pq)"
+#: in place of a guard: all rows of a Parquet file were read
+_ALL = "all"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """How far a file was read: what its store said of it then, and the digest of what is before the place."""
+    """How far a file was read: what its store said of it then, and the digest of what is before the place.
+
+    Of a Parquet file ``offset`` is a number of rows, and ``guard`` says whether all were read.
+    """
 
     state: str = ""
     offset: int = 0
@@ -72,16 +80,18 @@ def read_new_rows(uri: str, *, name: str, columns: tuple[str, ...], places: Mapp
     found.places = {file: place for file, place in places.items() if file in files}
     for file, info in files.items():
         before, state = places.get(file, Place()), _state(info)
-        if before.state == state and before.offset >= int(info.get("size") or 0):
+        if before.state == state and (before.guard == _ALL or before.offset >= int(info.get("size") or 0)):
             continue
+        read = _read_parquet if _is(file, PARQUET) else _read_lines
         try:
             with fs.open(file, "rb") as opened:
-                _read(opened, found, name=file, columns=columns, state=state, most=most)
+                read(opened, found, name=file, columns=columns, state=state, most=most)
         # Each store raises errors of its own.
         except Exception as error:
             why = str(error) if isinstance(error, ModelwayError) else f"{type(error).__name__}: {error}"
             after = found.places.get(file, Place()).offset
-            found.problem = found.problem or f"{file} cannot be read after byte {after:,}: {why}"
+            unit = "row" if read is _read_parquet else "byte"
+            found.problem = found.problem or f"{file} cannot be read after {unit} {after:,}: {why}"
         if len(found.rows) >= most:
             found.has_more = True
             break
@@ -93,20 +103,24 @@ class _Unfinished(Exception):
 
 
 def _files(uri: str, *, name: str) -> tuple[Any, dict[str, dict[str, Any]]]:
-    """Return the file system of a data set, and what it says of each of its files of lines."""
+    """Return the file system of a data set, and what it says of each of its files of rows."""
     path = local_path(uri)
     known = stored_files(uri := str(path) if path else uri, name=name)
     if known is None:
         raise DatasetUnavailable(
             f"nothing here reads {uri.partition(':')[0]}://", where=uri, do="Install the fsspec package of that store"
         )
-    files = {file: known[file] for file in sorted(known) if PurePosixPath(file).suffix.lower() in CSV + JSON_LINES}
+    files = {file: known[file] for file in sorted(known) if _is(file, CSV + JSON_LINES + PARQUET)}
     if not files:
-        raise InvalidDataset(f"data set '{name}' has no file of lines", where=uri, do=_DO)
+        raise InvalidDataset(f"data set '{name}' has no file of rows", where=uri, do=_DO)
     if len(files) > MOST_FILES:
-        what = f"data set '{name}' has {len(files):,} files of lines, more than {MOST_FILES:,}"
+        what = f"data set '{name}' has {len(files):,} files of rows, more than {MOST_FILES:,}"
         raise InvalidDataset(what, where=uri, do="Move old files elsewhere, or join them")
     return file_system(uri)[0], files
+
+
+def _is(file: str, suffixes: Sequence[str]) -> bool:
+    return PurePosixPath(file).suffix.lower() in suffixes
 
 
 def _state(info: Mapping[str, Any]) -> str:
@@ -114,11 +128,31 @@ def _state(info: Mapping[str, Any]) -> str:
     return hashlib.sha256(f"{info.get('size')} {reported_content(info)}".encode()).hexdigest()[:16]
 
 
-def _read(file: BinaryIO, found: NewRows, *, name: str, columns: Sequence[str], state: str, most: int) -> None:
+def _read_parquet(file: BinaryIO, found: NewRows, *, name: str, columns: Sequence[str], state: str, most: int) -> None:
+    """Add the rows of a Parquet file after its place: such a file is written once, a changed one is another file."""
+    before = found.places.get(name, Place())
+    is_settled = before.state == state
+    if not is_settled and not is_whole(file):
+        found.places[name] = Place(state=state)
+        return
+    offset, guard = before.offset if is_settled else 0, ""
+    try:
+        for row in rows_after(file, offset, columns):
+            found.rows.append(row)
+            offset += 1
+            if len(found.rows) >= most:
+                break
+        else:
+            guard = _ALL
+    finally:
+        found.places[name] = Place(state=state, offset=offset, guard=guard)
+
+
+def _read_lines(file: BinaryIO, found: NewRows, *, name: str, columns: Sequence[str], state: str, most: int) -> None:
     """Add the rows of a file after its place, and the place after them."""
     before = found.places.get(name, Place())
     is_settled = before.state == state
-    rows = _csv_rows if PurePosixPath(name).suffix.lower() in CSV else _objects
+    rows = _csv_rows if _is(name, CSV) else _objects
     offset = before.offset if before.guard == _guard(file, before.offset) else 0
     try:
         for row, after in rows(_Lines(file, is_settled=is_settled), offset, columns):

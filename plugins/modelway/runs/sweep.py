@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from modelway.errors import NothingToSelect
-from modelway.lineage.records.version import FailureRecord
 from modelway.runs.candidates import survivors
 from modelway.runs.messages.candidates import Candidate, CandidateResult, Sweep
 from modelway.runs.messages.checkpoints import Checkpoint, StageReport
 from modelway.runs.messages.evaluation import ConsideredCheckpoint, Evaluation, FailedEvaluation, Selection
 from modelway.runs.selection import by_checkpoint, known_sum, limits_of, unusable_reason
+
+if TYPE_CHECKING:
+    from modelway.lineage.records.version import FailureRecord
 
 #: how many names a message lists
 _LISTED = 10
@@ -56,7 +58,7 @@ def returned_by(entered: Mapping[str, Sequence[Candidate]], found: Iterable[_Ret
     return [each for each in found if (each.stage, each.candidate, each.place) in known]
 
 
-def failure_cause(failures: Iterable[FailureRecord], *, candidate: str, stage: str | None) -> str:
+def failure_cause(failures: "Iterable[FailureRecord]", *, candidate: str, stage: str | None) -> str:
     """Return why the training of a candidate failed at last; empty where that is not recorded.
 
     :param failures: those of the run, oldest first
@@ -76,7 +78,7 @@ def check_failures(
     *,
     stage: str,
     allowed: int | None,
-    failures: Callable[[], Iterable[FailureRecord]] = tuple,
+    failures: "Callable[[], Iterable[FailureRecord]]" = tuple,
 ) -> list[str]:
     """Return the names of the candidates whose training of a stage failed.
 

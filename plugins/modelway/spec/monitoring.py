@@ -48,7 +48,7 @@ class QualitySection(Section):
 class LabelsSection(Section):
     """The data set that labels of requests come in, beside ``modelway labels add``; quality compares them."""
 
-    dataset: Text = Field(description="Its name below datasets: CSV with a header, or JSON lines, a file or a folder")
+    dataset: Text = Field(description="Its name below datasets: CSV, JSON lines or Parquet, a file or a folder")
     key: Text = Field(default="id", description="Its column with the ids of requests")
     column: Text = Field(default="label", description="Its column with the number of the class, or the value")
 

@@ -143,11 +143,13 @@ class _Reader(pickle.Unpickler):
 def _own_folder(versions: tuple[str, ...], *, writes: bool) -> Path | None:
     """Return the folder of the entries; None where there is none, or where others may write to it."""
     try:
-        above = home_folder() / FOLDER
+        home = home_folder()
+        above = home / FOLDER
         folder = above / _surroundings(versions)
         if writes and not folder.is_dir():
-            above.mkdir(parents=True, exist_ok=True)
-            folder.mkdir(mode=0o700)
+            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            above.mkdir(mode=0o700, exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
             _remove_others(above, folder)
         status = os.lstat(folder)
     # Also what finding an installed member raises, and a file of the code that is gone meanwhile.
