@@ -55,6 +55,13 @@ def test_rows_are_read_once_and_in_parts_over_the_row_groups(tmp_path: Path) -> 
     assert (read(), read.problem) == ([], "")
 
 
+def test_a_file_with_more_rows_than_bytes_is_read_to_its_end(tmp_path: Path) -> None:
+    file, read = tmp_path / "truth.parquet", Reading(tmp_path / "truth.parquet")
+    write(file, {"id": ["a"] * 9_000, "label": [1] * 9_000}, rows_per_group=9_000)
+    assert file.stat().st_size < 4_000
+    assert [len(read(most=4_000)) for _ in range(4)] == [4_000, 4_000, 1_000, 0]
+
+
 def test_a_file_that_is_replaced_is_read_from_its_beginning(tmp_path: Path) -> None:
     file, read = tmp_path / "truth.parquet", Reading(tmp_path / "truth.parquet")
     write(file, {"id": ["a", "b"], "label": [1, 2]})

@@ -80,9 +80,12 @@ def read_new_rows(uri: str, *, name: str, columns: tuple[str, ...], places: Mapp
     found.places = {file: place for file, place in places.items() if file in files}
     for file, info in files.items():
         before, state = places.get(file, Place()), _state(info)
-        if before.state == state and (before.guard == _ALL or before.offset >= int(info.get("size") or 0)):
+        is_parquet = _is(file, PARQUET)
+        # The rows of a Parquet file may be more than its bytes.
+        is_read = before.guard == _ALL if is_parquet else before.offset >= int(info.get("size") or 0)
+        if before.state == state and is_read:
             continue
-        read = _read_parquet if _is(file, PARQUET) else _read_lines
+        read = _read_parquet if is_parquet else _read_lines
         try:
             with fs.open(file, "rb") as opened:
                 read(opened, found, name=file, columns=columns, state=state, most=most)
