@@ -124,7 +124,7 @@ class StatusReader:
 
         The Job's watch may be ahead of that of its pods: a short job is over before a pod was seen with its image.
         """
-        if image_seen(attempt) is None:
+        if not status.image_digest and image_seen(attempt) is None:
             with contextlib.suppress(SubmitFailed):
                 return replace(status, image_digest=image_digest(self._objects.now(record)[1]))
         return status
