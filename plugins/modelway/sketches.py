@@ -167,7 +167,7 @@ class _Strings:
 
     def add(self, arrays: Sequence[Array]) -> None:
         for text in chain.from_iterable(map(some, arrays)):
-            short = (text.decode(errors="replace") if isinstance(text, bytes) else str(text))[:_MAX_STRING]
+            short = short_text(text)
             if short in self._counts or len(self._counts) < _MAX_STRINGS:
                 self._counts[short] += 1
             else:
@@ -219,6 +219,13 @@ def _middle(bucket: int) -> float:
         return 0.0
     exponent = abs(bucket - _ZERO) - 1 - _REACH
     return float(np.sign(bucket - _ZERO) * 2 ** ((exponent + 0.5) / PER_DOUBLING))
+
+
+def short_text(text: object) -> str:
+    """Return what is counted of a text: its first characters, of which none has more than four bytes."""
+    if isinstance(text, bytes):
+        text = text[: 4 * _MAX_STRING].decode(errors="replace")
+    return str(text)[:_MAX_STRING]
 
 
 def some(array: Array) -> Array:

@@ -113,6 +113,23 @@ def test_what_old_jobs_leave_is_removed_from_the_storage_once_they_are_old(clust
         discard(model="tiny", before=later, storage={"path": str(tmp_path / "elsewhere")})
 
 
+def test_a_job_that_the_cluster_refuses_to_show_keeps_its_files(cluster, submit, connect, tmp_path, monkeypatch):
+    """As to a person with fewer rights than the workers: it may run."""
+    running, storage = submit(), {"path": "/modelway", "node": {"name": "node", "path": str(tmp_path / "storage")}}
+    (folder,) = (tmp_path / "storage" / "jobs").glob("*/*/train/g0")
+
+    def refuse(*_):
+        raise SubmitFailed("Kubernetes refused to list jobs", kind=FailureKind.FORBIDDEN)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cluster, "jobs", refuse)
+        later = datetime.now(UTC) + timedelta(days=1)
+        assert connect().discard_old(model="tiny", before=later, storage=storage) == 0
+        assert connect().discard(model="tiny", run="r1", storage=storage) == 0
+    assert (folder / "code").is_dir()
+    assert connect().describe(running).state is JobState.PENDING
+
+
 @pytest.mark.parametrize("step", range(1, 5))
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_submit_that_ends_at_any_call_is_finished_by_the_next(cluster, submit, connect, step, after):

@@ -227,14 +227,20 @@ def test_a_job_that_runs_keeps_its_folder(home: Path) -> None:  # noqa: F811
     assert run.parts >= {"code", "inputs", "output"}
 
 
-def test_a_job_that_began_long_ago_and_just_ended_keeps_its_output(home: Path) -> None:  # noqa: F811
+def test_a_job_that_began_long_ago_and_wrote_of_late_keeps_its_output(home: Path) -> None:  # noqa: F811
     run, now = Run(home), datetime.now(UTC)
     began = (now - timedelta(days=2)).timestamp()
     os.utime(run.folder, (began, began))
     backend = LocalBackend(home=home)
     assert backend.discard_old(model="digits", before=now - timedelta(days=1)) == 0
     assert run.parts >= {"code", "inputs", "output"}
-    os.utime(run.folder / "try-1", (began, began))
+    # One that runs writes its log and renews its heartbeat, which its folder does not show.
+    log = run.folder / "try-1" / "log-0.txt"
+    for path in (log.parent, *log.parent.iterdir()):
+        os.utime(path, (began, began))
+    os.utime(log)
+    assert backend.discard_old(model="digits", before=now - timedelta(days=1)) == 0
+    os.utime(log, (began, began))
     assert backend.discard_old(model="digits", before=now - timedelta(days=1)) > 0
     assert run.parts == {"try-1", "job.json"}
 

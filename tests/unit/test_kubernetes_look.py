@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from modelway.backends.base import JobState, JobStatus
 from modelway.backends.folders import generations
 from modelway.backends.folders.stored import SUBMITTED
 from modelway.backends.kubernetes import inspect as module
@@ -91,3 +92,13 @@ def test_the_image_of_a_job_that_ended_before_a_pod_was_seen_with_it_is_known(tm
     objects.moment, objects.newer = {**last, "pods": [before]}, last
     status = StatusReader(objects=objects, folders=Folders(home=tmp_path)).status(attempt)  # type: ignore[arg-type]
     assert (status.state.value, status.image_digest) == ("succeeded", digest)
+
+
+def test_the_image_that_another_follower_recorded_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    last = json.loads((FOLDER / "suspended-and-resumed.json").read_text())["moments"][-1]
+    attempt, objects = submitted(tmp_path), Recorded()
+    objects.moment = {**last, "pods": []}
+    ended = JobStatus(state=JobState.SUCCEEDED, image_digest=f"sha256:{'7' * 64}")
+    monkeypatch.setattr(Folders, "pull", lambda folders, attempt: generations.record(attempt, ended))
+    status = StatusReader(objects=objects, folders=Folders(home=tmp_path)).status(attempt)  # type: ignore[arg-type]
+    assert status.image_digest == ended.image_digest

@@ -223,3 +223,15 @@ def test_what_waits_to_be_counted_does_not_grow_with_the_size_of_a_row() -> None
     waiting = sum(array.nbytes for array in found._inputs["x"]._arrays)
     assert waiting < 1 << 20
     assert found.document()["rows"] == 20
+
+
+@pytest.mark.parametrize("is_bytes", [False, True])
+@pytest.mark.parametrize("text", ["\N{GRINNING FACE}", "\udcf0"])
+def test_what_waits_to_be_counted_does_not_grow_with_the_length_of_a_text(text: str, is_bytes: bool) -> None:
+    found = sketches(TensorSpec("x", "BYTES", (-1, 1)))
+    whole = (text * 100_000).encode(errors="surrogateescape")
+    shown = whole.decode(errors="replace") if is_bytes else text * 100_000
+    for _ in range(20):
+        found.add({"x": np.array([[whole if is_bytes else shown]], dtype=object)}, {}, 1)
+    assert sum(sys.getsizeof(each) for array in found._inputs["x"]._arrays for each in array) < 20 * 1024
+    assert found.document()["inputs"][0]["strings"] == {shown[:64]: 20}

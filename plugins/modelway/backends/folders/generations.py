@@ -129,7 +129,7 @@ def discard(
 
     :param run: the folder of the run's jobs
     :param status: returns the status of an attempt
-    :param before: only of those that ended before this time, in seconds since the epoch; default: all
+    :param before: only of those that have written nothing since, in seconds since the epoch; default: all
     :param remove: removes them from a generation's folder; default: ``discard_parts``
     """
     remove = remove or discard_parts
@@ -140,13 +140,22 @@ def discard(
         with locked(job, do="Make it writable for the Airflow worker"):
             for folder in numbered(job, "g*"):
                 attempts = numbered(folder, "try-*")
-                if not all(status(each).state.is_terminal for each in attempts):
+                if before is not None and _last_written(folder, attempts) >= before:
                     continue
-                # An attempt's folder changes last by its exit report, its generation's when the attempt begins.
-                if before is not None and max(each.stat().st_mtime for each in (folder, *attempts)) >= before:
-                    continue
-                freed += remove(folder)
+                if all(status(each).state.is_terminal for each in attempts):
+                    freed += remove(folder)
     return freed
+
+
+def _last_written(folder: Path, attempts: list[Path]) -> float:
+    """Return when something was written last: a job that runs renews its log and heartbeat in its attempt's folder."""
+    newest = folder.stat().st_mtime
+    for attempt in attempts:
+        for place, _, files in os.walk(attempt):
+            for name in ("", *files):
+                with contextlib.suppress(FileNotFoundError):
+                    newest = max(newest, os.lstat(os.path.join(place, name)).st_mtime)
+    return newest
 
 
 def discard_parts(folder: Path) -> int:

@@ -253,7 +253,7 @@ class KubernetesBackend:
         place = Path("jobs") / names.slug(model) / names.slug(run)
         if uri:
             self._folders.pull_run(Path(root) / place)
-        status = partial(self._reader.status, now=True)
+        status = partial(self._reader.status, now=True, is_certain=True)
         return generations.discard(Path(root) / place, status=status, remove=self._folders.discard_parts)
 
     def discard_old(
@@ -269,7 +269,7 @@ class KubernetesBackend:
         root, uri = storage_root(storage, folders=self._folders)
         if not uri and not Path(root).is_dir():
             raise NotWritable("the storage of the jobs is not seen here", where=root, do=_WRITABLE)
-        place, status = Path(root) / "jobs" / names.slug(model), partial(self._reader.status, now=True)
+        place, status = Path(root) / "jobs" / names.slug(model), partial(self._reader.status, now=True, is_certain=True)
         return discard_old(self._folders, place, status=status, before=before.timestamp(), dry_run=dry_run)
 
     def unfinished(self, *, run: str) -> list[Handle]:

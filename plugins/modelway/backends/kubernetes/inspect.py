@@ -36,11 +36,14 @@ class StatusReader:
         """Read from these objects and folders."""
         self._objects, self._folders = objects, folders
 
-    def status(self, attempt: Path, *, handle: Handle | None = None, now: bool = False) -> JobStatus:
+    def status(
+        self, attempt: Path, *, handle: Handle | None = None, now: bool = False, is_certain: bool = False
+    ) -> JobStatus:
         """Return an attempt's status.
 
         :param handle: names the attempt's objects, whatever the storage says of them
         :param now: read the cluster's present state instead of the watch's last one, for decisions that depend on it
+        :param is_certain: whether a refusal to show the job is no end of it: its files are needed as long as it runs
         """
         if (ended := generations.recorded(attempt)) is not None:
             return ended
@@ -49,7 +52,7 @@ class StatusReader:
                 return self._without_record(attempt)
             status = self._inspect(attempt, record, now=now)
         except SubmitFailed as error:
-            if error.kind is not FailureKind.UNREACHABLE:
+            if error.kind is not FailureKind.UNREACHABLE and not is_certain:
                 return JobStatus.failed(error.kind, error.what)
             return JobStatus(state=JobState.UNKNOWN, reason=error.what)
         return self.note(attempt, self._with_image(attempt, record, status)) if status.state.is_terminal else status
@@ -124,7 +127,7 @@ class StatusReader:
 
         The Job's watch may be ahead of that of its pods: a short job is over before a pod was seen with its image.
         """
-        if image_seen(attempt) is None:
+        if not status.image_digest and image_seen(attempt) is None:
             with contextlib.suppress(SubmitFailed):
                 return replace(status, image_digest=image_digest(self._objects.now(record)[1]))
         return status

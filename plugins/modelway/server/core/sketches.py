@@ -10,14 +10,14 @@ import numpy as np
 
 from modelway.server.core.signature import Signature, TensorSpec
 from modelway.server.core.tensors import Array
-from modelway.sketches import MAX_FEATURES, MAX_VALUES, Counts, some
+from modelway.sketches import MAX_FEATURES, MAX_VALUES, Counts, short_text, some
 
 #: rows of one call that are counted
 _ROWS_OF_CALL = 16
 #: rows that wait until they are counted together, fewer where their values are more than so many bytes: each time costs
 #: as much as counting a hundred rows
 _TOGETHER, _FEW_TOGETHER, _BYTES_TOGETHER = 512, 64, 4 << 20
-#: the longest value that is expected of a text
+#: the bytes that are expected of a text
 _TEXT_BYTES = 64
 #: the most rows of a burst, in those of a second, and which part of those of a second a steady load gets: more rows
 #: would say no more beside the 1,000 of a reference, and would cost each request more than a hundredth of its CPU
@@ -94,7 +94,7 @@ class Sketches:
 
 
 class _Waiting:
-    """The first rows of calls of one tensor, copied: a view would keep the whole request.
+    """The first rows of calls of one tensor, copied: a view would keep the whole request, and a text all of itself.
 
     Short rows of the tensor's type are bytes: an array of each, and joining arrays, takes several times as long.
     """
@@ -110,7 +110,9 @@ class _Waiting:
         rows = len(array) if array.ndim else 1
         if rows > _ROWS_OF_CALL:
             array, rows = array[:_ROWS_OF_CALL], _ROWS_OF_CALL
-        if array.size > MAX_FEATURES:
+        if self._plain is None:
+            self._arrays.append(np.array([short_text(text) for text in some(array)], dtype=object))
+        elif array.size > MAX_FEATURES:
             self._arrays.append(some(array).copy())
         elif array.dtype is self._plain:
             self._short.append(array.tobytes())
