@@ -37,10 +37,10 @@ def figures_of(bench: str, document: Document) -> list[Figure]:
 def _parse(document: Document) -> Iterator[Figure]:
     targets = {"parse": 1.5, "dag-processor": 1.0}
     for row in document["ratios"]:
-        if row["what"] not in ("parse", "dag-processor") or row["models"] < 100:
+        if row["what"] not in (*targets, "parse, nothing stored") or row["models"] < 100:
             continue
         name = f"{row['what']}, {row['models']} models, {row['contestant']}"
-        target = targets[row["what"]] if row["contestant"] == "modelway" else None
+        target = targets.get(row["what"]) if row["contestant"] == "modelway" else None
         yield Figure(name=name, value=row["ratio"], unit="x a DAG file written by hand", target=target)
 
 

@@ -10,7 +10,7 @@ _TABLES = "SELECT relname FROM pg_stat_user_tables ORDER BY relname"
 
 def size(connection: Any) -> dict[str, int]:
     """Return the rows and bytes of a database, indexes included, once what is no longer needed is given back."""
-    connection.execute("VACUUM")
+    connection.execute("VACUUM ANALYZE")
     tables = [name for (name,) in connection.execute(_TABLES).fetchall()]
     counts = " UNION ALL ".join(f'SELECT count(*) AS n FROM "{name}"' for name in tables)
     (rows,) = connection.execute(f"SELECT sum(n) FROM ({counts}) AS counted").fetchone()

@@ -9,7 +9,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[1] / "lineage"))
 #: registered runs of which the size of a large one is measured
 LARGE = 50
-_ASKED = 20
+_ASKED = 100
 
 
 class FleetLineage:

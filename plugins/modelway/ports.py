@@ -104,7 +104,8 @@ def installed(port: str) -> dict[str, importlib.metadata.EntryPoint]:
 @cache
 def _entry_points() -> importlib.metadata.EntryPoints:
     """Return the entry points of all installed packages, whose files are read at each call otherwise."""
-    return importlib.metadata.entry_points()
+    # Python 3.11 returns another type, with the same select().
+    return importlib.metadata.entry_points()  # type: ignore[return-value]
 
 
 def _checked(port: str, name: str, find: Callable[[], object], *, source: str) -> Member[Any]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import pytest
 from fastapi import Header, HTTPException
 from modelway.cli import main
+from modelway.lineage.records.rollout import has_moved
 from modelway.lineage.records.version import FailureRecord, RolloutRecord
 from modelway.lineage.store import open_lineage
 from modelway.ui.app import create_app
@@ -135,10 +136,10 @@ class Airflow:
             return JSONResponse({"dag_run_id": "manual__7"})
         if request.method == "PATCH":
             self.calls.append(("patch", await request.json()))
-            # As the listener does.
-            running = self.store.rollout("digits", "digits/run-2")
-            assert running is not None
-            self.store.save_rollout(replace(running, state="aborted"))
+            # As the listener does: it leaves one open that has moved nothing.
+            (running,) = (each for each in self.store.rollouts("digits") if each.state == "running")
+            if has_moved(running):
+                self.store.save_rollout(replace(running, state="aborted"))
         return JSONResponse({"state": "running", "is_paused": False, "max_active_runs": 0})
 
 
@@ -153,7 +154,7 @@ def test_a_rollback_ends_a_rollout_or_returns_to_the_version_before_from_a_machi
     )
     airflow.store.save_rollout(rollout)
     airflow.store.record_weights(endpoint="digits", model="digits", weights={1: 90, 2: 10})
-    second = replace(rollout, run_id="digits/run-2", version=2, state="running", detail={"stable": 1})
+    second = replace(rollout, run_id="digits/run-2", version=2, state="running", step=0, detail={"stable": 1})
     airflow.store.save_rollout(second)
     write_model(tmp_path / "models", "digits", spec="model: digits\n")
     monkeypatch.setenv("MODELWAY_MODELS", str(tmp_path / "models"))
@@ -169,7 +170,11 @@ def test_a_rollback_ends_a_rollout_or_returns_to_the_version_before_from_a_machi
         assert "the rollout of version 2 of digits is ended; version 1 gets all traffic" in roll_back()
         airflow.store.save_rollout(replace(second, run_id="digits/run-3", state="done"))
         assert "the traffic of the endpoint digits goes back from version 2 of digits to version 1" in roll_back()
-    (first, ended), (then, conf) = airflow.calls
+        airflow.store.save_rollout(replace(second, run_id="digits/run-4", step=-1))
+        # A version is deployed, and has no traffic yet: the run that follows closes its rollout.
+        assert "version 2 of digits is ended; version 1 gets all traffic: run manual__7" in roll_back()
+    (first, ended), (then, conf), *closing = airflow.calls
+    assert closing == [("patch", ended), ("trigger", conf)]
     assert (first, ended["state"], then, conf["version"], conf["rollout"]) == (
         *("patch", "failed", "trigger"),
         *("1", "rollback"),

@@ -59,7 +59,7 @@ def test_the_provider_of_google_is_in_the_lock_and_not_installed_for_the_demo():
     installed = re.findall(
         r"^([\w.-]+)==", (ROOT / "include/install/requirements-hashed.txt").read_text(), flags=re.MULTILINE
     )
-    assert not {"apache-airflow-providers-google", "ray", "pandas-gbq", "google-cloud-aiplatform"} & set(installed)
+    assert not {"apache-airflow-providers-google", "ray", "google-cloud-aiplatform"} & set(installed)
     assert len(pins) - len(installed) > 80
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 from conftest import wait_for
-from modelway.cli._candidate_jobs import first_key
+from modelway.cli.output.candidate_jobs import first_key
 from modelway.names import slug
 from modelway.runs.candidates import candidate_params
 from modelway.spec.load import load_spec

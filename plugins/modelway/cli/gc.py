@@ -86,14 +86,12 @@ def discard_old_jobs(lineage: "Lineage | None", home: Path, older_than: timedelt
     """
     from modelway.backends.base import OwnFolders, load_backend
 
-    specs: dict[str, Mapping[str, Any]] = {}
-    for summary in lineage.models() if lineage else ():
-        with contextlib.suppress(UnknownModel, UnknownVersion):
-            specs[summary.name] = lineage.version(summary.name, lineage.find(summary.name, "latest")).run.spec or {}
+    specs = _latest_specs(lineage) if lineage else {}
     freed, local = 0, load_backend("local", home=home)
-    for model in local.models() if isinstance(local, OwnFolders) else ():
-        before = _before(specs.get(model, {}), older_than)
-        freed += local.discard_old(model=model, before=before, dry_run=dry_run)
+    if isinstance(local, OwnFolders):
+        for model in local.models():
+            before = _before(specs.get(model, {}), older_than)
+            freed += local.discard_old(model=model, before=before, dry_run=dry_run)
     for model, spec in specs.items():
         before = _before(spec, older_than)
         for name in _backends_elsewhere(spec):
@@ -103,6 +101,15 @@ def discard_old_jobs(lineage: "Lineage | None", home: Path, older_than: timedelt
             except ModelwayError as error:
                 print(f"the folders of jobs of {model} stay: {error}", file=sys.stderr)
     return freed
+
+
+def _latest_specs(lineage: "Lineage") -> dict[str, Mapping[str, Any]]:
+    """Return by model the spec of its latest version."""
+    specs: dict[str, Mapping[str, Any]] = {}
+    for summary in lineage.models():
+        with contextlib.suppress(UnknownModel, UnknownVersion):
+            specs[summary.name] = lineage.version(summary.name, lineage.find(summary.name, "latest")).run.spec or {}
+    return specs
 
 
 def _before(spec: Mapping[str, Any], older_than: timedelta) -> datetime:

@@ -83,7 +83,8 @@ def roll_back(args: argparse.Namespace) -> int:
     :raises UnknownVersion: no version served before
     """
     from modelway.cli._lineage import read_records
-    from modelway.lineage.records.rollout import is_returning
+    from modelway.cli._remote import RemoteLineage
+    from modelway.lineage.records.rollout import has_moved, is_returning
 
     target, store = _target(args), read_records()
     rollouts, api = store.rollouts(target.endpoint), _airflow()
@@ -92,7 +93,10 @@ def roll_back(args: argparse.Namespace) -> int:
         return _report_end(_ended(args, store, ended, reason=""))
     running = next((each for each in rollouts if each.state == "running"), None)
     if running is not None and api is not None and _is_alive(api, running):
-        return _end(args, api, store, running)
+        if has_moved(running) or not isinstance(store, RemoteLineage):
+            return _end(args, api, store, running)
+        _fail_run(api, running, note=_reason(args, "rollback"))
+        return _close(args, target, running, current=store.served_before(target.endpoint)[0])
     current, before = store.served_before(target.endpoint)
     if running is not None and running.detail.get("stable") is not None:
         # Closed by the rollback's run, as soon as its own run is over.
@@ -106,10 +110,26 @@ def roll_back(args: argparse.Namespace) -> int:
             where=f"endpoint {target.endpoint}",
             do=f"Name one: modelway release {args.model} VERSION",
         )
-    conf = {"version": str(before), "rollout": "rollback"}
-    conf["reason"] = _reason(args, f"rollback from version {current}")
+    conf = _rollback_conf(args, before, current)
     what = f"the traffic of {target.place} goes back from version {current} of {args.model} to version {before}"
     return _start(args, target, conf, what=what)
+
+
+def _close(args: argparse.Namespace, target: _Target, running: "RolloutRecord", *, current: int | None) -> int:
+    """Start the run that closes a rollout that has moved no traffic, which the end of its own run leaves open.
+
+    :param current: the version that took over the endpoint last
+    :raises ModelwayError: there is no version to return to
+    """
+    if (stable := running.detail.get("stable", current)) is None:
+        return _report_end(running)
+    what = f"the rollout of version {running.version} of {args.model} is ended; version {stable} gets all traffic"
+    return _start(args, target, _rollback_conf(args, int(stable), running.version), what=what)
+
+
+def _rollback_conf(args: argparse.Namespace, to: int, current: int | None) -> dict[str, str]:
+    reason = _reason(args, f"rollback from version {current}")
+    return {"version": str(to), "rollout": "rollback", "reason": reason}
 
 
 def _target(args: argparse.Namespace) -> _Target:
@@ -231,19 +251,23 @@ def _end(args: argparse.Namespace, api: "AirflowApi", store: "Records", running:
     from modelway.cli.asset import actor
     from modelway.hooks.lineage import lineage_from_environment
 
-    dag_id, _, run_id = running.run_id.partition("/")
     reason = _reason(args, "rollback")
     # From another machine the note of the run says it.
     if not isinstance(store, RemoteLineage):
         store = lineage_from_environment()
         store.request_rollback(running, actor=actor(), reason=reason)
-    path = f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"
-    api.call("PATCH", path, json={"state": "failed", "note": reason})
+    _fail_run(api, running, note=reason)
     return _report_end(_ended(args, store, running, reason=reason))
 
 
+def _fail_run(api: "AirflowApi", running: "RolloutRecord", *, note: str) -> None:
+    dag_id, _, run_id = running.run_id.partition("/")
+    path = f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"
+    api.call("PATCH", path, json={"state": "failed", "note": note})
+
+
 def _ended(args: argparse.Namespace, store: "Records", rollout: "RolloutRecord", *, reason: str) -> "RolloutRecord":
-    """Wait until a rollout is over and its traffic is back; one that has moved none is closed here, or by its Airflow.
+    """Wait until a rollout is over and its traffic is back; one that has moved none is closed here.
 
     :raises RolloutAborted: the traffic was not returned in time
     """

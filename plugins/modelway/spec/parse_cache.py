@@ -47,7 +47,7 @@ class ParseCache:
         self._models, self._writes = models.absolute(), writes
         self._sources: dict[Path, Mapping[str, bytes]] = {}
         self._digests: dict[str, bytes | None] = {}
-        self._folder = _own_folder(_surroundings(versions), writes=writes)
+        self._folder = _own_folder(versions, writes=writes)
 
     def load(self, file: Path, part: str) -> Any:
         """Return what was stored of a model; None where nothing was, or where one of its files has changed since.
@@ -136,18 +136,20 @@ class _Reader(pickle.Unpickler):
         return self._models / pid
 
 
-def _own_folder(name: str, *, writes: bool) -> Path | None:
+def _own_folder(versions: tuple[str, ...], *, writes: bool) -> Path | None:
     """Return the folder of the entries; None where there is none, or where others may write to it."""
-    above = home_folder() / FOLDER
-    folder = above / name
+    home = home_folder()
+    above = home / FOLDER
     try:
+        folder = above / _surroundings(versions)
         if writes and not folder.is_dir():
-            above.mkdir(parents=True, exist_ok=True)
-            folder.mkdir(mode=0o700)
+            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            above.mkdir(mode=0o700, exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
             _remove_others(above, folder)
         status = os.lstat(folder)
     except OSError as error:
-        _log.debug("%s is not usable: %s", folder, error)
+        _log.debug("%s is not usable: %s", above, error)
         return None
     # Reading an entry runs what it says.
     is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
