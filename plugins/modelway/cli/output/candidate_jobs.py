@@ -49,6 +49,5 @@ def candidate_tasks(spec: "ModelSpec", search: "SearchSection") -> "Iterator[Tas
 def first_key(spec: "ModelSpec", name: str, params: dict[str, object]) -> str:
     """Return the key of a candidate's job of the first stage, see TrainModelOperator."""
     stage = spec.stages()[0]
-    # The seed is a field of the run's form, which a template gives as text.
-    own = {"params": {**stage.params, **params}, "seed": str(spec.train.seed)}
+    own = {"params": {**stage.params, **params}, "seed": spec.train.seed}
     return f"train.{stage.name}/{map_item(name, **own, command=stage.command, start_from=[])}"
