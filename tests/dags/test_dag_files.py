@@ -47,7 +47,7 @@ def load(tmp_path: Path, *, models: Path | None = None, extra: str = "") -> dict
         dags=str(REPOSITORY / "dags"),
         extra=extra,
     )
-    environment = {**os.environ, "AIRFLOW_HOME": str(tmp_path / "airflow")}
+    environment = {**os.environ, "AIRFLOW_HOME": str(tmp_path / "airflow"), "MODELWAY_HOME": str(tmp_path / "home")}
     if models:
         environment["MODELWAY_MODELS"] = str(models)
     done = subprocess.run([*COMMAND, code], capture_output=True, text=True, env=environment)
@@ -87,6 +87,8 @@ print(json.dumps({
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "MODELWAY_MODELS": str(models),
+        # Each process builds the DAGs itself.
+        "MODELWAY_HOME": str(tmp_path / f"home-{seed}"),
         "PYTHONHASHSEED": seed,
     }
     done = subprocess.run([*COMMAND, code, str(folder)], capture_output=True, text=True, env=environment)

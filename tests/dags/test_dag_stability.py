@@ -33,6 +33,8 @@ def hashes(models: Path, *, seed: str = "0") -> dict[str, list[str]]:
     # Airflow puts its own dags_folder into every DAG.
     environment = {**os.environ, "AIRFLOW__CORE__DAGS_FOLDER": "/dags", "PYTHONHASHSEED": seed}
     environment["AIRFLOW_HOME"] = str(models.parent / "airflow")
+    # Each process builds the DAGs itself.
+    environment["MODELWAY_HOME"] = str(models.parent / "home")
     environment["MODELWAY_NOTIFIERS"] = "tests.dags.sample_notifiers.*, no.such.module.*"
     done = subprocess.run(
         [*COMMAND, code, str(models)], capture_output=True, text=True, env=environment, cwd=models.parent

@@ -39,6 +39,8 @@ def test_nothing_that_a_key_names_is_imported(tmp_path, monkeypatch, capsys, for
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / f"{MARKED}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\ndef run(*a, **k): ...\n")
     monkeypatch.syspath_prepend(tmp_path / "site")
+    # Nothing is found that an earlier run stored of the same specs.
+    monkeypatch.setenv("MODELWAY_HOME", str(tmp_path / "home"))
     models = tmp_path / "models"
     for sample in (FULL, RICH):
         data = {key: value for key, value in yaml.safe_load(sample).items() if key not in ("extends", "environments")}

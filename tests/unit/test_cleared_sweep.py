@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from modelway.errors import NothingToSelect
+from modelway.operators import select_candidate
 from modelway.operators.arguments import check_final
 from modelway.operators.choose_candidates import ChooseCandidatesOperator
 from modelway.operators.draw_candidates import DrawCandidatesOperator
@@ -100,7 +101,7 @@ def test_a_training_that_failed_is_not_taken_for_one_of_before_at_another_place(
     assert [each["id"] for each in chosen] == ["c01"]
 
 
-def test_where_the_task_before_failed_it_is_said_so() -> None:
+def test_where_the_task_before_failed_it_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """All candidates failed in the first stage: nobody chose who trains the second one, which Airflow gives as None."""
     about: dict[str, Any] = {"reports": [], "checkpoints": [], "evaluations": []}
     choose = ChooseCandidatesOperator(task_id="c", candidates=candidates("c01"), stage="longer", **about)
@@ -110,7 +111,10 @@ def test_where_the_task_before_failed_it_is_said_so() -> None:
         **{"checkpoints": [[], []], "evaluations": []},
     )
     select.candidates = [candidates("c01"), None]
-    for operator in (choose, select):
-        check_final(operator)
-        with pytest.raises(NothingToSelect, match="no candidate trained the stage 'longer'. See why the task"):
-            run(operator)
+    check_final(choose)
+    with pytest.raises(NothingToSelect, match="no candidate trained the stage 'longer'. See why the task"):
+        run(choose)
+    check_final(select)
+    monkeypatch.setattr(select_candidate, "run_failures", lambda *_: [])
+    with pytest.raises(NothingToSelect, match="1 of 1 candidates failed in the stage 'short', at most 0 may: c01. "):
+        run(select)

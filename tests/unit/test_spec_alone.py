@@ -25,6 +25,12 @@ PYTHON = {
 }
 
 
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing be found that another test stored of models with the same files."""
+    monkeypatch.setenv("MODELWAY_HOME", str(tmp_path_factory.mktemp("home")))
+
+
 def models_with(tmp_path: Path, code: str) -> Path:
     write_model(tmp_path, "good")
     write_model(tmp_path, "bad", code=code)

@@ -10,7 +10,7 @@ from modelway.errors import ModelwayError, SubmitFailed
 from modelway.ports import load
 
 if TYPE_CHECKING:
-    from modelway.cli._candidate_jobs import Task
+    from modelway.cli.candidate_jobs import Task
     from modelway.spec.model import ModelSpec
 
 BACKEND = "kubernetes"
@@ -55,7 +55,7 @@ def manifests_text(spec: "ModelSpec", *, run: str | None, server: str | None) ->
     :param server: the server's version; None: that of the cluster
     :raises CapabilityMissing: the spec requires what the backend cannot provide
     """
-    from modelway.cli._candidate_jobs import candidate_lines
+    from modelway.cli.candidate_jobs import candidate_lines
     from modelway.spec.document.write import write_document
 
     version, source = _version(server)
@@ -80,7 +80,7 @@ def _version(server: str | None) -> tuple[tuple[int, int], str]:
 
 
 def _requests(spec: "ModelSpec", run: str, version: tuple[int, int]) -> Iterator[tuple[str, _Printable]]:
-    from modelway.cli._candidate_jobs import candidate_tasks
+    from modelway.cli.candidate_jobs import candidate_tasks
     from modelway.spec.options import options_of
 
     backend = _cluster(version=version)

@@ -73,13 +73,16 @@ class SelectCandidateOperator(SelectCheckpointOperator):
         """Select the checkpoint, and record what became of the candidates."""
         stages = list(self._entered)
         reports = returned_by(self._entered, reports_from_xcom(self.reports))
-        check_failures(
-            self._entered[stages[-1]],
-            reports,
-            stage=stages[-1],
-            allowed=self.allowed_failures,
-            failures=partial(run_failures, self.settings, context),
-        )
+        for stage, following in zip(stages, (*stages[1:], None), strict=True):
+            # Where nothing was chosen for the stage after, the reason is this one's.
+            if following is None or not self._entered[following]:
+                check_failures(
+                    self._entered[stage],
+                    reports,
+                    stage=stage,
+                    allowed=self.allowed_failures,
+                    failures=partial(run_failures, self.settings, context),
+                )
         selected = super().run(context)
         sweep = sweep_of(
             method=self.method,
