@@ -319,10 +319,13 @@ def test_an_answer_lost_at_any_request_makes_nothing_twice(server: MlflowServer,
 def test_the_candidates_of_a_sweep_are_runs_below_the_versions_run(server: MlflowServer, store: Lineage) -> None:
     store.register(sweep_record("manual__1", model="swept"))
     with doorway(server.url) as door:
-        door.lose = lambda number: number % 3 == 0
-        for _ in range(20):
+        for lost in range(1, 40):
+            first = door.passed + 1
+            # Each attempt comes one request further than the one before: the creation of each candidate is lost, too.
+            door.lose = lambda number, lost=lost, first=first: number == first + lost - 1
             if not send(store, door.url).error:
                 break
+    assert 5 < lost < 39
     sent(store, server.url)
     runs, registered = of_model(server, "swept")
     (parent,) = (run for run in runs if "modelway.run" in run["tags"])
