@@ -240,6 +240,60 @@ def test_models_are_searched_and_sorted(client: TestClient, query: str, names: l
     assert "secret</a>" not in text
 
 
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("alias=champion", ["digits"]),
+        ("alias=nobody", []),
+        ("serves=yes", ["digits"]),
+        ("serves=no", ["letters"]),
+        ("serves=yes&q=letters", []),
+        ("health=not+watched", ["digits"]),
+        ("health=does+not+serve&serves=no&q=lett", ["letters"]),
+        ("health=drifts", []),
+        ("q=&alias=&serves=&health=", ["digits", "letters"]),
+    ],
+)
+def test_models_are_filtered_on_the_page_and_in_its_json(
+    client: TestClient, url: str, query: str, names: list[str]
+) -> None:
+    open_lineage(url).set_alias(model="digits", alias="champion", version=2)
+    text = client.get(f"/modelway/models?{query}&sort=name").text
+    assert re.findall(r'<h2><a href="[^"]*/models/([^"/]+)"', text) == names
+    assert "secret" not in text
+    assert [each["name"] for each in client.get(f"/modelway/api/models?{query}").json()["models"]] == names
+    for name, value in (each.split("=") for each in query.split("&") if not each.startswith("q=") and each[-1] != "="):
+        assert re.search(f'<option(?: value="[^"]*")? selected>{value.replace("+", " ")}<', text), name
+    # Each filter can be removed where nothing fits all of them.
+    links = re.findall(r'<a href="/team/modelway/models[?]([^"]*)">remove', text)
+    if not names:
+        assert len(links) == len(query.split("&"))
+        assert all(client.get("/modelway/models?" + each.replace("&amp;", "&")).status_code == 200 for each in links)
+
+
+@pytest.mark.parametrize("query", ["serves=maybe", "health=fine", f"alias={'x' * 201}"])
+def test_a_filter_that_there_is_not_is_refused_in_one_sentence(client: TestClient, query: str) -> None:
+    for path in ("models", "api/models", "api/health"):
+        answer = client.get(f"/modelway/{path}?{query}")
+        assert answer.status_code == 422
+        assert f"{query.partition('=')[0]}: " in answer.text
+
+
+def test_the_links_of_a_part_keep_the_filters(client: TestClient, url: str) -> None:
+    store = open_lineage(url)
+    for number in range(23):
+        record = make_record("r", model=f"many-{number:02}", description="a&b")
+        store.register(replace(record, run=replace(record.run, dag_id="digits")))
+        store.set_alias(model=record.model, alias="best", version=1)
+    text = client.get("/modelway/models?alias=best&serves=no&q=a%26b").text
+    assert "1 to 20 of 23" in text
+    (later,) = re.findall('<a href="/team([^"]+)" rel="next">', text)
+    text = client.get(later.replace("&amp;", "&")).text
+    assert re.findall(r'<h2><a href="[^"]*/models/(many-[^"/]+)"', text) == ["many-20", "many-21", "many-22"]
+    assert "<option selected>best<" in text
+    assert 'value="a&amp;b"' in text
+
+
 def test_versions_stand_side_by_side_with_what_differs_first(client: TestClient) -> None:
     text = client.get("/modelway/models/digits/side-by-side?v=3&v=v1&v=latest").text
     assert re.findall(r">v(\d)</a></th>", text)[:3] == ["1", "3", "1"], "latest is v3, and stands once"

@@ -1,19 +1,23 @@
 """One check of a served model: what its servers counted since the last one, what the rules say, what to request."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from modelway.artifacts.store import ArtifactStore
-from modelway.endpoints.base import Endpoint, ShowsSketches, predictor_name
+from modelway.endpoints.base import Endpoint, EndpointStatus, ShowsSketches, predictor_name
+from modelway.errors import EndpointNotReady
+from modelway.lineage.read.last_checks import noted
 from modelway.lineage.records.monitoring import (
     FAILED,
     Check,
     MonitorSlice,
     MonitorState,
     RetrainRequest,
+    Unanswered,
 )
 from modelway.monitor.compare import (
     DRIFT,
@@ -110,7 +114,8 @@ def check_model(
     :raises ModelwayError: the endpoint or the lineage does not answer, or another check was faster
     """
     monitoring, name = store.monitoring, watched.endpoint
-    status = port.status(name)
+    with _recorded(watched, store, now):
+        status = port.status(name)
     if status is None or status.stopped or (version := stable_of(status)) is None:
         return Checked(model=watched.model, text="nothing serves")
     before = monitoring.state(name) or MonitorState(endpoint=name, model=watched.model)
@@ -119,9 +124,10 @@ def check_model(
         now = max(now, before.updated_at + timedelta(microseconds=1))
     memory = remembered(before, version, now, store, artifacts, model=watched.model)
     # Without counts there are only rules that need none: lint refuses the others.
-    documents = port.sketches(name).get(predictor_name(version), ()) if isinstance(port, ShowsSketches) else ()
+    with _recorded(watched, store, now):
+        documents = port.sketches(name).get(predictor_name(version), ()) if isinstance(port, ShowsSketches) else ()
     # What servers counted before the version is watched may be of an earlier time that it served.
-    is_first = not before.state or before.state["version"] != version
+    is_first = before.state.get("version") != version
     tallies, rows, predictions = count_new(memory, documents, is_first=is_first)
     memory.rows += rows
     labels = ""
@@ -135,10 +141,11 @@ def check_model(
     )
     request = _request(watched, version, decision.finding, now)
     memory.at = now.timestamp()
+    note = {} if status.ready else noted(_unanswered(status, now), before=before.state)
 
     def state(key: int | None) -> Mapping[str, Any]:
         memory.alarms = dict(decision.alarms if key is None else requested(decision, key))
-        return memory.to_dict()
+        return {**memory.to_dict(), **note}
 
     numbers = {each.rule: {**each.numbers, "over": each.is_over, "undecided": each.is_undecided} for each in findings}
     slice_ = MonitorSlice(**{**vars(counted), "numbers": numbers})
@@ -166,6 +173,27 @@ def check_model(
         quality=known.get(QUALITY, {}).get("share"),
         error=known.get(QUALITY, {}).get("error"),
     )
+
+
+@contextmanager
+def _recorded(watched: Watched, store: "Lineage", now: datetime) -> Iterator[None]:
+    """Record that the endpoint does not answer, before that is raised."""
+    try:
+        yield
+    except EndpointNotReady as error:
+        found = Unanswered(since=now, reason=str(error))
+        store.monitoring.record_unanswered(watched.endpoint, model=watched.model, found=found)
+        raise
+
+
+def _unanswered(status: EndpointStatus, now: datetime) -> Unanswered:
+    """Return what of an endpoint does not answer."""
+    if not status.gateway_ready:
+        reason = f"the gateway does not answer {status.problem}"
+    else:
+        silent = [each for each in status.predictors if each.weight and not each.ready]
+        reason = ", ".join(f"version {each.version} does not answer {each.problem}".strip() for each in silent)
+    return Unanswered(since=now, reason=reason.strip(), in_part=status.ready_in_part)
 
 
 def _slice(endpoint: str, memory: Memory, tallies: Mapping[str, Tally], rows: int, now: datetime) -> MonitorSlice:

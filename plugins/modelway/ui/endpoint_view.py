@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from modelway.lineage.records.answers import ServingRecord
-from modelway.lineage.records.rollout import is_finishing
+from modelway.lineage.records.rollout import is_finishing, share_of
 from modelway.lineage.records.version import RolloutRecord, WeightChange
 from modelway.names import endpoint_name
 
@@ -28,9 +28,7 @@ class EndpointView:
     @property
     def share(self) -> int:
         """The per cent that the version of the running rollout gets by its plan; 0 before its first step."""
-        running = self.running
-        plan = () if running is None else running.detail.get("plan", ())
-        return int(plan[running.step]["weight"]) if running is not None and 0 <= running.step < len(plan) else 0
+        return 0 if self.running is None else share_of(self.running)
 
     @property
     def model(self) -> str:

@@ -32,6 +32,7 @@ from modelway.ui.charts.curves import overlaid_curves
 from modelway.ui.charts.figures import chart, figure_title, training_charts
 from modelway.ui.charts.history import metric_by_version, weights_over_time
 from modelway.ui.charts.parallel import parallel_coordinates
+from modelway.ui.health import GOOD
 from modelway.ui.listing import ORDERS
 from modelway.ui.static import static_path
 
@@ -207,7 +208,7 @@ def _make_environment() -> Environment:
         plain=plain,
         commit_page=commit_page,
     )
-    environment.globals.update(orders=ORDERS, static=static_path, run_place=run_place)
+    environment.globals.update(orders=ORDERS, good_words=GOOD, static=static_path, run_place=run_place)
     return environment
 
 

@@ -16,6 +16,7 @@ from modelway.lineage.records.version import AliasChange, ModelSummary, RunAccou
 from modelway.lineage.store import Lineage
 from modelway.ui.drift import Monitored
 from modelway.ui.endpoint_view import EndpointView, environments_by_endpoint
+from modelway.ui.health import Health, Places, endpoints_of, health_by_model
 
 #: versions that a page of a model's list shows
 LISTED = 50
@@ -189,6 +190,19 @@ class ReadableLineage:
         for each in self._lineage.serving(among=names, dags=self._dags) if self._lineage and names else ():
             found.setdefault(each.model, []).append(each)
         return found
+
+    def health(self, names: Collection[str], places: Places) -> dict[str, list[Health]]:
+        """Return how some of ``models`` are where they serve, by model.
+
+        :param places: which readable versions serve where, by model
+        """
+        if self._lineage is None or not names:
+            return {}
+        dags = {dag for name in names for dag in self.model(name).dags}
+        endpoints = endpoints_of(names, places)
+        checks = self._lineage.monitoring.last_checks(endpoints)
+        rollouts = self._lineage.newest_rollouts(endpoints, dags=dags)
+        return health_by_model(names, places, checks=checks, rollouts=rollouts)
 
     def alias_history(self, model: str) -> list[AliasChange]:
         """Return the newest moves of a model's aliases to readable versions, newest first.

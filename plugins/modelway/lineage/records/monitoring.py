@@ -21,6 +21,35 @@ class MonitorState:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Unanswered:
+    """Since when checks of an endpoint found that it does not answer, or only some of its versions do."""
+
+    since: datetime
+    reason: str
+    in_part: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastCheck:
+    """What the last check of an endpoint found, in short."""
+
+    endpoint: str
+    model: str
+    #: the version that served; None: no check has found one yet
+    version: int | None
+    #: when the endpoint answered a check last
+    at: datetime
+    #: that the version has answered since the monitor saw it first
+    rows: int
+    #: the alarms that are raised, by rule, with since when
+    alarms: Mapping[str, datetime]
+    #: of them, those that led to a request to retrain
+    requested: frozenset[str]
+    #: None: it answered
+    unanswered: Unanswered | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class MonitorSlice:
     """What one check counted of a version, and what each rule said then."""
 

@@ -37,6 +37,12 @@ def is_returning(record: "RolloutRecord") -> bool:
     return record.state == "aborted" and bool(record.detail.get("returning"))
 
 
+def share_of(record: "RolloutRecord") -> int:
+    """Return the per cent that the version gets by its plan; 0 before its first step."""
+    plan = record.detail.get("plan", ())
+    return int(plan[record.step]["weight"]) if 0 <= record.step < len(plan) else 0
+
+
 def results_of(record: "RolloutRecord") -> list[dict[str, Any]]:
     """Return what was found in each step; a rollout that an earlier modelway started has them under ``told``."""
     results: list[dict[str, Any]] = record.detail.get("results", record.detail.get("told", []))
