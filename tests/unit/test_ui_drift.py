@@ -277,3 +277,30 @@ def test_the_list_of_models_says_how_each_is_where_it_serves(tmp_path: Path) -> 
     assert one == found[0]
     everyone = client.get("/modelway/api/health?q=secret", headers={"reader": "secret"}).json()["health"]
     assert [each["word"] for each in everyone] == ["rolling out"]
+
+
+@pytest.mark.parametrize("query", ["", "?health=not+watched"])
+def test_the_list_of_models_takes_as_many_statements_for_many_as_for_few(tmp_path: Path, query: str) -> None:
+    pages = MountedPages()
+    counts: list[int] = []
+    for models in (2, 12):
+        url = f"sqlite:///{tmp_path}/{models}.db"
+        store = open_lineage(url)
+        for number in range(models):
+            store.register(make_record("r", model=f"m{number}"))
+            store.record_weights(endpoint=f"m{number}", model=f"m{number}", weights={1: 100})
+        client = pages.client(url, headers={"accept": "text/html", "reader": ",".join(f"m{n}" for n in range(12))})
+        path = f"/modelway/models{query}"
+        assert client.get(path).text.count(">not watched</span>") == models
+        statements: list[object] = []
+
+        def count(*found: object, statements: list[object] = statements) -> None:
+            statements.append(found[2])
+
+        event.listen(Engine, "before_cursor_execute", count)
+        try:
+            client.get(path)
+        finally:
+            event.remove(Engine, "before_cursor_execute", count)
+        counts.append(len(statements))
+    assert counts[0] == counts[1] > 0

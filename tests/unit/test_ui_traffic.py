@@ -8,6 +8,7 @@ from html import unescape
 from typing import Any
 
 import pytest
+from modelway.lineage.records.monitoring import Check, MonitorSlice, MonitorState
 from modelway.lineage.records.version import FailureRecord, RolloutRecord, WeightChange
 from modelway.lineage.store import open_lineage
 from modelway.ui.charts.history import weights_over_time
@@ -143,6 +144,38 @@ def test_how_a_run_went_names_nothing_that_one_may_not_read(client: TestClient, 
     answer = client.get(f"/modelway/api/account?wanted={wanted}")
     assert answer.json().get("model", "letters") == "letters"
     assert "secret" not in answer.text.replace(f"'{wanted}'", "")
+
+
+def test_an_endpoint_shows_what_each_version_answered_over_time(client: TestClient, url: str) -> None:
+    store, at = open_lineage(url), datetime(2026, 3, 1, tzinfo=UTC)
+    assert 'id="counts"' not in client.get("/modelway/endpoints/digits").text
+    counts = {"3": {"requests": 200, "errors": 5}, "2": {"requests": 1800, "errors": 0, "invalid": 2}}
+    slow = {"above_seconds": 0.25, "new": [41, 200], "stable": [9, 1800]}
+    earlier = {"weight": 5, "counts": {"3": {"requests": 7, "errors": 0}}}
+    steps = [earlier, {"weight": 10, "counts": counts, "since": at.timestamp(), "slow": slow}]
+    plan = [{"weight": weight, "hold_seconds": 60.0, "requests": 0} for weight in (5, 10, 100)]
+    evidence = {"canary_step": {"requests": 3, "errors": 0}, "stable_step": {}}
+    detail = {"stable": 2, "plan": plan, "results": steps, "evidence": evidence, "since": at.timestamp() + 60}
+    store.save_rollout(replace(RUNNING, step=2, detail=detail))
+    counted = MonitorSlice(endpoint="digits", version=2, begin=at, end=at, rows=77, tallies={}, numbers={})
+    before = MonitorState(endpoint="digits", model="digits")
+    store.monitoring.save_check(Check(before=before, at=at, counted=counted), state=lambda key: {})
+    text = client.get("/modelway/endpoints/digits").text
+    section = text[text.index('id="counts"') :].partition("</section>")[0]
+    for title in ("Requests of each step", "Failed requests of each step", "Rows between two checks"):
+        assert f'aria-label="{title}"' in section
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", each, re.S) for each in section.split("<tr>")[2:]]
+    texts = [[re.sub("<[^>]*>", "", cell) for cell in row[1:]] for row in rows]
+    assert texts == [
+        ["v3", "100 %", "3", "0", "0", "0", "–"],
+        ["v3", "10 %", "200", "5", "2.5", "0", "41 of 200 took more than 250 ms"],
+        ["v2", "90 %", "1,800", "0", "0", "2", "9 of 1,800 took more than 250 ms"],
+        ["v3", "5 %", "7", "0", "0", "0", "–"],
+    ]
+    assert 'datetime="2026-03-01T00:00:00+00:00"' in rows[1][0]
+    assert rows[3][0] == "–", "an earlier modelway did not record when the step began"
+    found = client.get("/modelway/api/endpoints/digits").json()["steps"]
+    assert [(each["version"], each["requests"]) for each in found] == [(3, 3), (3, 200), (2, 1800), (3, 7)]
 
 
 @pytest.mark.parametrize("name", ["secret", "nowhere"])

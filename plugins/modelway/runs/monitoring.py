@@ -1,15 +1,13 @@
 """One check of a served model: what its servers counted since the last one, what the rules say, what to request."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from modelway.artifacts.store import ArtifactStore
-from modelway.endpoints.base import Endpoint, EndpointStatus, ShowsSketches, predictor_name
-from modelway.errors import EndpointNotReady
+from modelway.endpoints.base import Endpoint, ShowsSketches, predictor_name
 from modelway.lineage.read.last_checks import noted
 from modelway.lineage.records.monitoring import (
     FAILED,
@@ -17,7 +15,6 @@ from modelway.lineage.records.monitoring import (
     MonitorSlice,
     MonitorState,
     RetrainRequest,
-    Unanswered,
 )
 from modelway.monitor.compare import (
     DRIFT,
@@ -34,6 +31,7 @@ from modelway.monitor.compare import (
 from modelway.monitor.decide import Decision, Past, decide, requested
 from modelway.monitor.reference import Tally
 from modelway.monitor.rules import DriftRule, Rules
+from modelway.runs.monitor_answers import answering, unanswered
 from modelway.runs.monitor_labels import LabelSource, add_new_labels
 from modelway.runs.monitor_memory import Memory, count_new, remembered
 from modelway.runs.traffic import stable_of
@@ -114,7 +112,7 @@ def check_model(
     :raises ModelwayError: the endpoint or the lineage does not answer, or another check was faster
     """
     monitoring, name = store.monitoring, watched.endpoint
-    with _recorded(watched, store, now):
+    with answering(store, watched.model, name, now):
         status = port.status(name)
     if status is None or status.stopped or (version := stable_of(status)) is None:
         return Checked(model=watched.model, text="nothing serves")
@@ -124,7 +122,7 @@ def check_model(
         now = max(now, before.updated_at + timedelta(microseconds=1))
     memory = remembered(before, version, now, store, artifacts, model=watched.model)
     # Without counts there are only rules that need none: lint refuses the others.
-    with _recorded(watched, store, now):
+    with answering(store, watched.model, name, now):
         documents = port.sketches(name).get(predictor_name(version), ()) if isinstance(port, ShowsSketches) else ()
     # What servers counted before the version is watched may be of an earlier time that it served.
     is_first = before.state.get("version") != version
@@ -141,7 +139,7 @@ def check_model(
     )
     request = _request(watched, version, decision.finding, now)
     memory.at = now.timestamp()
-    note = {} if status.ready else noted(_unanswered(status, now), before=before.state)
+    note = {} if status.ready else noted(unanswered(status, now), before=before.state)
 
     def state(key: int | None) -> Mapping[str, Any]:
         memory.alarms = dict(decision.alarms if key is None else requested(decision, key))
@@ -173,27 +171,6 @@ def check_model(
         quality=known.get(QUALITY, {}).get("share"),
         error=known.get(QUALITY, {}).get("error"),
     )
-
-
-@contextmanager
-def _recorded(watched: Watched, store: "Lineage", now: datetime) -> Iterator[None]:
-    """Record that the endpoint does not answer, before that is raised."""
-    try:
-        yield
-    except EndpointNotReady as error:
-        found = Unanswered(since=now, reason=str(error))
-        store.monitoring.record_unanswered(watched.endpoint, model=watched.model, found=found)
-        raise
-
-
-def _unanswered(status: EndpointStatus, now: datetime) -> Unanswered:
-    """Return what of an endpoint does not answer."""
-    if not status.gateway_ready:
-        reason = f"the gateway does not answer {status.problem}"
-    else:
-        silent = [each for each in status.predictors if each.weight and not each.ready]
-        reason = ", ".join(f"version {each.version} does not answer {each.problem}".strip() for each in silent)
-    return Unanswered(since=now, reason=reason.strip(), in_part=status.ready_in_part)
 
 
 def _slice(endpoint: str, memory: Memory, tallies: Mapping[str, Tally], rows: int, now: datetime) -> MonitorSlice:

@@ -220,6 +220,7 @@ def finished_step(record: "RolloutRecord", **why: str) -> "RolloutRecord":
     :param why: action and reason, where they are not those of the last look
     """
     evidence, verdict = evidence_of(record), record.detail.get("verdict", {})
+    numbers = verdict.get("numbers", {})
     counts = {}
     if evidence is not None:
         counts[str(record.version)] = _counted(evidence.canary_step)
@@ -230,7 +231,9 @@ def finished_step(record: "RolloutRecord", **why: str) -> "RolloutRecord":
         "counts": counts,
         "action": verdict.get("action", ""),
         "reason": verdict.get("reason", ""),
-        "tests": verdict.get("numbers", {}).get("tests", {}),
+        "tests": numbers.get("tests", {}),
+        "since": record.detail.get("since"),
+        "slow": numbers.get("slow"),
         **why,
     }
     return replace(record, detail={**record.detail, "results": [*results_of(record), result]})

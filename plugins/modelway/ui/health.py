@@ -11,7 +11,7 @@ from typing import Literal
 from modelway.lineage.records.answers import ServingRecord
 from modelway.lineage.records.monitoring import LastCheck
 from modelway.lineage.records.readable import plural
-from modelway.lineage.records.rollout import has_moved, is_finishing, is_returning, share_of
+from modelway.lineage.records.rollout import has_moved, is_finishing, is_returning, planned_share
 from modelway.lineage.records.steering import HELD
 from modelway.lineage.records.version import RolloutRecord
 
@@ -50,6 +50,14 @@ class Health:
     """When it began or was found; None: the reason has no time."""
     seen: datetime | None
     """When the endpoint answered a check of the monitor last; None: no check is recorded."""
+
+
+def by_model(shares: Sequence[ServingRecord]) -> dict[str, list[ServingRecord]]:
+    """Return shares of traffic by the model that has them."""
+    found: dict[str, list[ServingRecord]] = {}
+    for each in shares:
+        found.setdefault(each.model, []).append(each)
+    return found
 
 
 def endpoints_of(names: Collection[str], places: Places) -> set[str]:
@@ -157,14 +165,14 @@ def _running(rollout: RolloutRecord) -> tuple[Word, str, datetime | None]:
     name, detail = f"v{rollout.version}", rollout.detail
     if held := detail.get(HELD):
         since = datetime.fromtimestamp(float(held["since"]), UTC)
-        return "held", f"{name} at {share_of(rollout)} % by {held['by']}: {held['reason']}", since
+        return "held", f"{name} at {planned_share(rollout)} % by {held['by']}: {held['reason']}", since
     if detail.get("waits_for"):
         return "waits for a person", f"{name} waits to be approved or rejected in Airflow", rollout.updated_at
     if is_finishing(rollout):
         return "rolling out", f"{name} takes over", rollout.updated_at
     if detail.get("moving") or rollout.step < 0:
         return "rolling out", f"the next move of traffic to {name} is pending", rollout.updated_at
-    return "rolling out", f"{name} at {share_of(rollout)} %{_counted(rollout)}", rollout.updated_at
+    return "rolling out", f"{name} at {planned_share(rollout)} %{_counted(rollout)}", rollout.updated_at
 
 
 def _counted(rollout: RolloutRecord) -> str:

@@ -7,9 +7,8 @@ from urllib.parse import urlencode
 
 from fastapi import Depends, Query
 
-from modelway.lineage.records.answers import ServingRecord
 from modelway.lineage.records.version import ModelSummary
-from modelway.ui.health import Word
+from modelway.ui.health import Word, by_model
 from modelway.ui.readable import ReadableLineage
 
 #: the orders that the list offers, the first by default
@@ -72,14 +71,6 @@ def wanted_models(readable: ReadableLineage, wanted: Wanted) -> list[ModelSummar
     if wanted.health:
         health = readable.health([model.name for model in found], places)
         found = [model for model in found if any(each.word == wanted.health for each in health[model.name])]
-    return found
-
-
-def by_model(shares: Sequence[ServingRecord]) -> dict[str, list[ServingRecord]]:
-    """Return shares of traffic by the model that has them."""
-    found: dict[str, list[ServingRecord]] = {}
-    for each in shares:
-        found.setdefault(each.model, []).append(each)
     return found
 
 

@@ -9,7 +9,8 @@ from fastapi.responses import Response
 from modelway.lineage.graph.roots import check_digest
 from modelway.lineage.graph.traversal import MOST_NODES, MOST_STEPS
 from modelway.ui.answer import JsonAnswer, listed_models, listed_versions
-from modelway.ui.listing import WantedModels, by_model, wanted_models
+from modelway.ui.health import by_model
+from modelway.ui.listing import WantedModels, wanted_models
 from modelway.ui.readable import LISTED, ReadableLineage
 from modelway.ui.routes.given import Before, parsed, time_of
 
