@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from modelway.artifacts.store import ArtifactStore
 from modelway.endpoints.base import Endpoint, ShowsSketches, predictor_name
-from modelway.lineage.read.last_checks import noted
 from modelway.lineage.records.monitoring import (
     FAILED,
     Check,
     MonitorSlice,
     MonitorState,
     RetrainRequest,
+    noted,
 )
 from modelway.monitor.compare import (
     DRIFT,

@@ -10,11 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from modelway.lineage.read.batches import batches
-from modelway.lineage.records.monitoring import LastCheck, Unanswered
+from modelway.lineage.records.monitoring import UNANSWERED, LastCheck, unanswered_of
 from modelway.lineage.schema.monitor_tables import monitor_states
-
-#: the key of a state under which a check that got no answer is noted
-UNANSWERED = "unanswered"
 
 
 def read_last_checks(connection: Connection, endpoints: Collection[str]) -> dict[str, LastCheck]:
@@ -27,22 +24,6 @@ def read_last_checks(connection: Connection, endpoints: Collection[str]) -> dict
         for some in batches(endpoints)
         for row in connection.execute(query.where(monitor_states.c.endpoint.in_(some)))
     }
-
-
-def unanswered_of(state: Mapping[str, Any]) -> Unanswered | None:
-    """Return what a state has noted of checks that got no answer; None: the last one got one."""
-    found = state.get(UNANSWERED)
-    if not isinstance(found, Mapping):
-        return None
-    since, reason = datetime.fromtimestamp(found["since"], UTC), str(found["reason"])
-    return Unanswered(since=since, reason=reason, in_part=bool(found["in_part"]))
-
-
-def noted(found: Unanswered, *, before: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a note for a state: what was there before says since when."""
-    earlier = unanswered_of(before)
-    since = found.since if earlier is None else earlier.since
-    return {UNANSWERED: {"since": since.timestamp(), "reason": found.reason, "in_part": found.in_part}}
 
 
 def _last_check(row: Row[Any]) -> LastCheck:

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, ins
 
 from modelway.errors import ModelwayError
 from modelway.lineage.read.keys import model_key
-from modelway.lineage.read.last_checks import noted, read_last_checks
+from modelway.lineage.read.last_checks import read_last_checks
 from modelway.lineage.records.monitoring import (
     FAILED,
     AddedLabels,
@@ -18,6 +18,7 @@ from modelway.lineage.records.monitoring import (
     MonitorState,
     RetrainRequest,
     Unanswered,
+    noted,
 )
 from modelway.lineage.records.values import plain
 from modelway.lineage.schema.engine import reading, writing
