@@ -1,7 +1,7 @@
 """The list of models as somebody searches and sorts it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 from urllib.parse import urlencode
 
@@ -30,7 +30,7 @@ class Wanted:
     @property
     def query(self) -> str:
         """The parameters of a link that keeps it, those alone that narrow."""
-        return urlencode({name: value for name, value in vars(self).items() if value})
+        return self._query_without()
 
     @property
     def filters(self) -> list[tuple[str, str]]:
@@ -41,10 +41,14 @@ class Wanted:
             "serves": "serves" if self.serves == "yes" else "does not serve",
             "health": f"health “{self.health}”",
         }
-        return [(text, replace(self, **{name: ""}).query) for name, text in texts.items() if getattr(self, name)]
+        return [(text, self._query_without(name)) for name, text in texts.items() if vars(self)[name]]
+
+    def _query_without(self, *names: str) -> str:
+        return urlencode({name: value for name, value in vars(self).items() if value and name not in names})
 
 
-def _wanted(
+# It waits for nothing, and so needs no thread.
+async def _wanted(
     q: str = "",
     alias: Annotated[str, Query(max_length=200)] = "",
     serves: Literal["", "yes", "no"] = "",

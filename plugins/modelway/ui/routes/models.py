@@ -47,9 +47,19 @@ def add_model_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> No
         health = readable.health(names, places)
         shown = [(model, newest[model.name], places.get(model.name, ()), health[model.name]) for model in part.shown]
         known = {"known": len(readable.models), "count": len(found)}
-        aliases = sorted({alias for model in readable.models for alias in model.aliases} | {wanted.alias} - {""})
-        given = {"wanted": wanted, "sort": sort, "aliases": aliases[:ALIASES], "words": WORDS}
-        return page(request, "models.html", models=shown, part=part, sizes=known, **given)
+        offered = sorted({alias for model in readable.models for alias in model.aliases})[:ALIASES]
+        aliases = sorted({*offered, wanted.alias} - {""})
+        return page(
+            request,
+            "models.html",
+            models=shown,
+            part=part,
+            sizes=known,
+            wanted=wanted,
+            sort=sort,
+            aliases=aliases,
+            words=WORDS,
+        )
 
     @app.get("/models/{model:path}/was")
     def was(request: Request, readable: Lineage, model: str, wanted: str = "latest", at: str = "") -> Response:
