@@ -232,10 +232,11 @@ def finished_step(record: "RolloutRecord", **why: str) -> "RolloutRecord":
         "action": verdict.get("action", ""),
         "reason": verdict.get("reason", ""),
         "tests": numbers.get("tests", {}),
-        "since": record.detail.get("since"),
-        "slow": numbers.get("slow"),
         **why,
     }
+    # Not every step has them: a version that serves alone is compared with none.
+    timed = {"since": record.detail.get("since"), "slow": numbers.get("slow")}
+    result |= {name: value for name, value in timed.items() if value is not None}
     return replace(record, detail={**record.detail, "results": [*results_of(record), result]})
 
 

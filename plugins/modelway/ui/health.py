@@ -172,7 +172,9 @@ def _running(rollout: RolloutRecord) -> tuple[Word, str, datetime | None]:
         return "rolling out", f"{name} takes over", rollout.updated_at
     if detail.get("moving") or rollout.step < 0:
         return "rolling out", f"the next move of traffic to {name} is pending", rollout.updated_at
-    return "rolling out", f"{name} at {planned_share(rollout)} %{_counted(rollout)}", rollout.updated_at
+    begun = detail.get("since")
+    at = rollout.updated_at if begun is None else datetime.fromtimestamp(float(begun), UTC)
+    return "rolling out", f"{name} at {planned_share(rollout)} %{_counted(rollout)}", at
 
 
 def _counted(rollout: RolloutRecord) -> str:
