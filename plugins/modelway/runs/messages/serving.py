@@ -53,7 +53,7 @@ class StepResult:
     since: float | None = omitted()
     """when it began, in seconds since the epoch"""
     slow: Mapping[str, float | Sequence[int]] | None = omitted()
-    """of the ``new`` and the ``stable`` version, the answers that took longer than ``above_seconds``, and all of them"""
+    """of the ``new`` and the ``stable`` version, the answers that took longer than ``above_seconds``, and all"""
 
 
 @dataclass(frozen=True, kw_only=True)
