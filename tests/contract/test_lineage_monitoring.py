@@ -12,7 +12,9 @@ from modelway.lineage.records.monitoring import (
     MonitorState,
     Prediction,
     RetrainRequest,
+    Unanswered,
 )
+from modelway.lineage.records.version import RolloutRecord
 from modelway.lineage.store import Lineage, open_lineage
 
 from tests.lineage_samples import make_record
@@ -131,3 +133,51 @@ def test_what_is_old_is_removed_and_the_requests_stay(lineage: Lineage) -> None:
     assert [each.end for each in monitoring.slices("digits", 1, since=NOW - timedelta(days=9))] == [later]
     assert monitoring.labelled("digits", 1, since=NOW - timedelta(days=9)) == (0, 0)
     assert len(monitoring.requests("digits")) == 1
+
+
+def test_the_last_check_of_many_endpoints_is_read_in_short(lineage: Lineage) -> None:
+    monitoring = lineage.monitoring
+    assert monitoring.last_checks([]) == monitoring.last_checks(["digits"]) == {}
+    raised = {"streak": 2, "raised_at": NOW.timestamp(), "request": 4}
+    alarms = {"drift": raised, "quality": {**raised, "request": None}, "volume": {**raised, "raised_at": None}}
+    state = {"version": 1, "rows": 12, "alarms": alarms}
+    monitoring.save_check(Check(before=EMPTY, at=NOW), state=lambda request: state)
+    silent = [Unanswered(since=NOW + timedelta(hours=hours), reason=f"refused {hours}") for hours in (1, 2)]
+    for each in silent:
+        monitoring.record_unanswered("digits", model="digits", found=each)
+        monitoring.record_unanswered("new", model="letters", found=each)
+    found = monitoring.last_checks(["digits", "new", "unknown"])
+    assert sorted(found) == ["digits", "new"]
+    check, new = found["digits"], found["new"]
+    assert (check.model, check.version, check.rows, check.at) == ("digits", 1, 12, NOW)
+    assert (check.alarms, check.requested) == ({"drift": NOW, "quality": NOW}, {"drift"})
+    assert check.unanswered == replace(silent[1], since=silent[0].since)
+    assert (new.model, new.version, new.rows, new.alarms) == ("letters", None, 0, {})
+    kept = monitoring.state("digits")
+    assert kept is not None
+    assert (kept.revision, kept.updated_at, kept.state["alarms"]) == (3, NOW, alarms)
+    monitoring.save_check(Check(before=kept, at=NOW + timedelta(hours=3)), state=lambda request: state)
+    assert monitoring.last_checks(["digits"])["digits"].unanswered is None
+
+
+def test_the_newest_rollout_of_many_endpoints_is_read_at_once(lineage: Lineage) -> None:
+    other = make_record("two")
+    lineage.register(replace(other, run=replace(other.run, dag_id="lab")))
+    for run, version in (("first", 1), ("second", 2), ("third", 1)):
+        for endpoint in ("digits", "digits-dev"):
+            if (endpoint, run) == ("digits", "third"):
+                continue
+            record = RolloutRecord(
+                endpoint=endpoint, run_id=f"d/{run}", model="digits", version=version, state="done", detail={"n": run}
+            )
+            lineage.save_rollout(record)
+
+    def newest(dags: set[str] | None) -> dict[str, tuple[str, int]]:
+        found = lineage.newest_rollouts(["digits", "digits-dev", "unknown"], dags=dags)
+        assert all(each.model == "digits" and each.updated_at for each in found.values())
+        return {name: (each.detail["n"], each.version) for name, each in found.items()}
+
+    assert newest(None) == {"digits": ("second", 2), "digits-dev": ("third", 1)}
+    assert newest({"digits"}) == {"digits": ("first", 1), "digits-dev": ("third", 1)}
+    assert newest({"lab"}) == {"digits": ("second", 2), "digits-dev": ("second", 2)}
+    assert lineage.newest_rollouts([]) == newest({"nothing"}) == {}

@@ -20,7 +20,7 @@ from modelway.artifacts.store import ArtifactStore
 from modelway.cli import main
 from modelway.endpoints.local.endpoint import LocalEndpoint
 from modelway.errors import EndpointNotReady, ModelwayError
-from modelway.lineage.records.monitoring import FAILED, MonitorSlice
+from modelway.lineage.records.monitoring import FAILED, MonitorSlice, Unanswered
 from modelway.monitor.reference import Tally
 from modelway.monitor.rules import DriftRule, QualityRule, Rules
 from modelway.operators.monitor import RETRAIN, MonitorModelsOperator
@@ -492,10 +492,30 @@ def test_an_endpoint_that_does_not_answer_fails_its_own_check_alone(watch, tmp_p
     def unavailable(endpoint, name):
         raise EndpointNotReady("the gateway does not answer")
 
-    monkeypatch.setattr(LocalEndpoint, "sketches", unavailable)
-    before = watch.shop.lineage.monitoring.state("tiny")
-    assert Airflow(tmp_path / "models").run() == {}
-    assert watch.shop.lineage.monitoring.state("tiny") == before
+    monitoring = watch.shop.lineage.monitoring
+    before = monitoring.state("tiny")
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalEndpoint, "sketches", unavailable)
+        airflow = Airflow(tmp_path / "models")
+        assert airflow.run() == {}
+        after, found = monitoring.state("tiny"), monitoring.last_checks(["tiny", "other"])["tiny"]
+        airflow.run()
+    assert {**after.state, "unanswered": None} == {**before.state, "unanswered": None}
+    assert after.updated_at == found.at == before.updated_at, "when it answered last stays"
+    assert "the gateway does not answer" in found.unanswered.reason
+    # Since when stays while it goes on, and an answer ends it.
+    assert monitoring.last_checks(["tiny"])["tiny"].unanswered.since == found.unanswered.since
+    watch.check()
+    found = monitoring.last_checks(["tiny"])["tiny"]
+    assert (found.unanswered, found.at > before.updated_at) == (None, True)
+
+
+def test_an_endpoint_that_never_answered_a_check_is_known_to_be_silent(watch):
+    monitoring, now = watch.shop.lineage.monitoring, datetime(2026, 3, 1, tzinfo=UTC)
+    monitoring.record_unanswered("new", model="tiny", found=Unanswered(since=now, reason="refused", in_part=True))
+    found = monitoring.last_checks(["new"])["new"]
+    assert (found.version, found.rows, found.unanswered.in_part) == (None, 0, True)
+    assert found.unanswered.since == now
 
 
 def test_a_target_that_cannot_be_opened_keeps_no_other_from_its_check(watch, tmp_path, monkeypatch):

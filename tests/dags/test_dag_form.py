@@ -1,7 +1,10 @@
 """The form of a run: what a person sees, and which values Airflow takes."""
 
 import copy
+import re
+from pathlib import Path
 
+import airflow
 import jsonschema
 import pytest
 from airflow.sdk import TriggerRule
@@ -27,16 +30,22 @@ def form(dag_of):
 
 
 def test_every_field_says_what_it_is_and_where_it_stands(form):
-    assert list(form) == [
-        *("skip", "version", "base", "rollout", "hold_at", "seed", "reason"),
-        *("epochs", "rate", "augment", "optimizer", "width"),
-    ]
+    own = ["epochs", "rate", "augment", "optimizer", "width"]
+    assert list(form) == [*own, "version", "rollout", "reason", "skip", "base", "seed", "hold_at"]
     for name, param in form.items():
         assert param.schema["title"], name
-        assert param.schema["section"] == (
-            "Model parameters" if name in ("epochs", "rate", "augment", "optimizer", "width") else "Run"
-        )
-    assert all(form[name].description for name in ("skip", "version", "base", "rollout", "hold_at", "seed", "reason"))
+        assert name in own or param.description, name
+
+
+def test_what_is_chosen_most_often_is_first_in_the_section_that_airflow_opens(form, dag_of):
+    # Airflow opens the section of this name, and draws sections and fields in the order of the parameters.
+    (page,) = (Path(airflow.__file__).parent / "ui/dist/assets").glob("index-*.js")
+    assert re.search("=`Run Parameters`[,;]", page.read_text(encoding="utf-8"))
+    sections = [param.schema["section"] for param in form.values()]
+    assert sections == ["Run Parameters"] * 8 + ["More about training and traffic"] * 4
+    served = dag_of("endpoint: {environments: {dev: {}, prod: {}}}\n", name="served").params
+    named = [(name, served.get_param(name).schema["section"]) for name in served][:2]
+    assert named == [("environment", "Run Parameters"), ("version", "Run Parameters")]
 
 
 def test_the_defaults_are_the_specs_and_fit(form):

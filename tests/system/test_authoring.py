@@ -304,23 +304,26 @@ def sent(browser: Any, author: Author, before: set[str]) -> set[str]:
     return runs
 
 
+def choose(browser, name, choice):
+    box = wait(browser, By.ID, f"element_{name}")
+    box.find_element(By.TAG_NAME, "input").send_keys(choice, Keys.ENTER)
+    assert choice in box.text
+
+
 def test_a_person_fills_in_the_form(author):
     before = set(author.runs_of("tuned", "manual"))
     with open_browser() as browser:
         log_in(browser, url=author.airflow.url, password=author.airflow.password)
         browser.get(f"{author.airflow.url}/dags/tuned")
         wait(browser, By.CSS_SELECTOR, "[data-testid=trigger-dag-button]").click()
-        wait(browser, By.XPATH, "//button[normalize-space(.)='Run']").click()
-        wait(browser, By.ID, "element_version").send_keys("1")
-        wait(browser, By.ID, "element_reason").send_keys("from the form")
-        assert wait(browser, By.NAME, "element_seed").get_attribute("value") == "0"
-        for name, choice in (("skip", "first"), ("rollout", "no")):
-            box = wait(browser, By.ID, f"element_{name}")
-            box.find_element(By.TAG_NAME, "input").send_keys(choice, Keys.ENTER)
-            assert choice in box.text
-        wait(browser, By.XPATH, "//button[normalize-space(.)='Model parameters']").click()
         assert wait(browser, By.NAME, "element_epochs").get_attribute("value") == "1"
         assert wait(browser, By.ID, "element_optimizer").text == "adam"
+        wait(browser, By.ID, "element_version").send_keys("1")
+        wait(browser, By.ID, "element_reason").send_keys("from the form")
+        choose(browser, "rollout", "no")
+        wait(browser, By.XPATH, "//button[normalize-space(.)='More about training and traffic']").click()
+        assert wait(browser, By.NAME, "element_seed").get_attribute("value") == "0"
+        choose(browser, "skip", "first")
         (run_id,) = author.wait_for(lambda: sent(browser, author, before), "the run of the form")
     run = author.finish("tuned", run_id)
     assert run["state"] == "success", author.states("tuned", run_id)

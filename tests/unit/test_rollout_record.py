@@ -158,6 +158,7 @@ def test_a_rollout_that_is_aborted_says_why_in_its_last_step():
     assert (closed.state, closed.detail["reason"]) == ("aborted", "9 of 10 failed")
     (result,) = results_of(closed)
     assert (result["action"], result["reason"]) == ("rollback", "9 of 10 failed")
+    assert result["since"] == record.detail["since"]
     assert results_of(aborted(BEGUN, "by hand")) == results_of(aborted(moving(BEGUN), "by hand")) == []
 
 

@@ -44,6 +44,7 @@ PATHS = {
     "/api/openapi.json": ("/api/openapi.json", 200),
     "/api/account": ("/api/account?wanted=secret&model=secret", 404),
     "/api/endpoints/{endpoint:path}": ("/api/endpoints/secret", 404),
+    "/api/health": ("/api/health?q=secret", 200),
     "/api/lineage": ("/api/lineage?node=version:secret@1&direction=up", 404),
     "/api/models": ("/api/models", 200),
     "/api/models/{model:path}": ("/api/models/secret", 404),

@@ -8,6 +8,7 @@ from html import unescape
 from typing import Any
 
 import pytest
+from modelway.lineage.records.monitoring import Check, MonitorSlice, MonitorState
 from modelway.lineage.records.version import FailureRecord, RolloutRecord, WeightChange
 from modelway.lineage.store import open_lineage
 from modelway.ui.charts.history import weights_over_time
@@ -145,6 +146,38 @@ def test_how_a_run_went_names_nothing_that_one_may_not_read(client: TestClient, 
     assert "secret" not in answer.text.replace(f"'{wanted}'", "")
 
 
+def test_an_endpoint_shows_what_each_version_answered_over_time(client: TestClient, url: str) -> None:
+    store, at = open_lineage(url), datetime(2026, 3, 1, tzinfo=UTC)
+    assert 'id="counts"' not in client.get("/modelway/endpoints/digits").text
+    counts = {"3": {"requests": 200, "errors": 5}, "2": {"requests": 1800, "errors": 0, "invalid": 2}}
+    slow = {"above_seconds": 0.25, "new": [41, 200], "stable": [9, 1800]}
+    earlier = {"weight": 5, "counts": {"3": {"requests": 7, "errors": 0}}}
+    steps = [earlier, {"weight": 10, "counts": counts, "since": at.timestamp(), "slow": slow}]
+    plan = [{"weight": weight, "hold_seconds": 60.0, "requests": 0} for weight in (5, 10, 100)]
+    evidence = {"canary_step": {"requests": 3, "errors": 0}, "stable_step": {}}
+    detail = {"stable": 2, "plan": plan, "results": steps, "evidence": evidence, "since": at.timestamp() + 60}
+    store.save_rollout(replace(RUNNING, step=2, detail=detail))
+    counted = MonitorSlice(endpoint="digits", version=2, begin=at, end=at, rows=77, tallies={}, numbers={})
+    before = MonitorState(endpoint="digits", model="digits")
+    store.monitoring.save_check(Check(before=before, at=at, counted=counted), state=lambda key: {})
+    text = client.get("/modelway/endpoints/digits").text
+    section = text[text.index('id="counts"') :].partition("</section>")[0]
+    for title in ("Requests of each step", "Failed requests of each step", "Rows between two checks"):
+        assert f'aria-label="{title}"' in section
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", each, re.S) for each in section.split("<tr>")[2:]]
+    texts = [[re.sub("<[^>]*>", "", cell) for cell in row[1:]] for row in rows]
+    assert texts == [
+        ["v3", "100 %", "3", "0", "0", "0", "–"],
+        ["v3", "10 %", "200", "5", "2.5", "0", "41 of 200 took more than 250 ms"],
+        ["v2", "90 %", "1,800", "0", "0", "2", "9 of 1,800 took more than 250 ms"],
+        ["v3", "5 %", "7", "0", "0", "0", "–"],
+    ]
+    assert 'datetime="2026-03-01T00:00:00+00:00"' in rows[1][0]
+    assert rows[3][0] == "–", "an earlier modelway did not record when the step began"
+    found = client.get("/modelway/api/endpoints/digits").json()["steps"]
+    assert [(each["version"], each["requests"]) for each in found] == [(3, 3), (3, 200), (2, 1800), (3, 7)]
+
+
 @pytest.mark.parametrize("name", ["secret", "nowhere"])
 def test_an_endpoint_of_what_one_may_not_read_does_not_exist(client: TestClient, name: str) -> None:
     for path in ("endpoints", "api/endpoints"):
@@ -238,6 +271,60 @@ def test_models_are_searched_and_sorted(client: TestClient, query: str, names: l
     text = client.get(f"/modelway/models?{query}").text
     assert re.findall(r'<h2><a href="[^"]*/models/([^"/]+)"', text) == names
     assert "secret</a>" not in text
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("alias=champion", ["digits"]),
+        ("alias=nobody", []),
+        ("serves=yes", ["digits"]),
+        ("serves=no", ["letters"]),
+        ("serves=yes&q=letters", []),
+        ("health=not+watched", ["digits"]),
+        ("health=does+not+serve&serves=no&q=lett", ["letters"]),
+        ("health=drifts", []),
+        ("q=&alias=&serves=&health=", ["digits", "letters"]),
+    ],
+)
+def test_models_are_filtered_on_the_page_and_in_its_json(
+    client: TestClient, url: str, query: str, names: list[str]
+) -> None:
+    open_lineage(url).set_alias(model="digits", alias="champion", version=2)
+    text = client.get(f"/modelway/models?{query}&sort=name").text
+    assert re.findall(r'<h2><a href="[^"]*/models/([^"/]+)"', text) == names
+    assert "secret" not in text
+    assert [each["name"] for each in client.get(f"/modelway/api/models?{query}").json()["models"]] == names
+    for name, value in (each.split("=") for each in query.split("&") if not each.startswith("q=") and each[-1] != "="):
+        assert re.search(f'<option(?: value="[^"]*")? selected>{value.replace("+", " ")}<', text), name
+    # Each filter can be removed where nothing fits all of them.
+    links = re.findall(r'<a href="/team/modelway/models[?]([^"]*)">remove', text)
+    if not names:
+        assert len(links) == len(query.split("&"))
+        assert all(client.get("/modelway/models?" + each.replace("&amp;", "&")).status_code == 200 for each in links)
+
+
+@pytest.mark.parametrize("query", ["serves=maybe", "health=fine", f"alias={'x' * 201}"])
+def test_a_filter_that_there_is_not_is_refused_in_one_sentence(client: TestClient, query: str) -> None:
+    for path in ("models", "api/models", "api/health"):
+        answer = client.get(f"/modelway/{path}?{query}")
+        assert answer.status_code == 422
+        assert f"{query.partition('=')[0]}: " in answer.text
+
+
+def test_the_links_of_a_part_keep_the_filters(client: TestClient, url: str) -> None:
+    store = open_lineage(url)
+    for number in range(23):
+        record = make_record("r", model=f"many-{number:02}", description="a&b")
+        store.register(replace(record, run=replace(record.run, dag_id="digits")))
+        store.set_alias(model=record.model, alias="best", version=1)
+    text = client.get("/modelway/models?alias=best&serves=no&q=a%26b").text
+    assert "1 to 20 of 23" in text
+    (later,) = re.findall('<a href="/team([^"]+)" rel="next">', text)
+    text = client.get(later.replace("&amp;", "&")).text
+    assert re.findall(r'<h2><a href="[^"]*/models/(many-[^"/]+)"', text) == ["many-20", "many-21", "many-22"]
+    assert "<option selected>best<" in text
+    assert 'value="a&amp;b"' in text
 
 
 def test_versions_stand_side_by_side_with_what_differs_first(client: TestClient) -> None:

@@ -123,8 +123,7 @@ def state_of(status: EndpointStatus) -> str:
         return "stopped"
     if status.ready:
         return "answers"
-    partly = status.gateway_ready and any(each.ready for each in status.predictors if each.weight)
-    return "answers in part" if partly else "does not answer"
+    return "answers in part" if status.ready_in_part else "does not answer"
 
 
 def _problems(status: EndpointStatus) -> list[str]:

@@ -156,6 +156,11 @@ class EndpointStatus:
     #: a phrase for each difference to what was applied that was made by hand; :meth:`Endpoint.apply` removes them
     drift: tuple[str, ...] = ()
 
+    @property
+    def ready_in_part(self) -> bool:
+        """Whether it is not ready, but one of the predictors that have a weight answers."""
+        return not self.ready and self.gateway_ready and any(each.ready for each in self.predictors if each.weight)
+
     def spec(self) -> EndpointSpec:
         """Return the spec by which the endpoint is as it is, from which a changed one is made."""
         predictors = (

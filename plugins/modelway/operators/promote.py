@@ -58,7 +58,7 @@ class PromoteModelOperator(EnvironmentOperator):
     :param environments: other values of these parameters by environment: ``{"dev": {"steps": [100]}}``
 
     Returns ``{endpoint, url, version, weights, steps: [{weight, counts: {version: {requests, errors}}, action, reason,
-    tests: {test: {e, limit}}}]}``.
+    tests: {test: {e, limit}}, since, slow}]}``; ``since`` is in seconds since the epoch.
     """
 
     template_fields: Sequence[str] = (

@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +48,8 @@ class Memory:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Memory":
-        """Read what :meth:`to_dict` returned."""
+        """Read what :meth:`to_dict` returned; what a state has besides is none of it."""
+        data = {each.name: data[each.name] for each in fields(cls) if each.name in data}
         reference = Reference.from_dict(data["reference"]) if data["reference"] else None
         alarms = {rule: Alarm.from_dict(alarm) for rule, alarm in data["alarms"].items()}
         return cls(**{**data, "reference": reference, "alarms": alarms})
@@ -58,7 +59,7 @@ def remembered(
     before: MonitorState, version: int, now: datetime, store: "Lineage", artifacts: ArtifactStore, *, model: str
 ) -> Memory:
     """Return what is remembered of the version that serves; anew where another one served at the last check."""
-    if before.state and before.state["version"] == version:
+    if before.state.get("version") == version:
         return Memory.from_dict(before.state)
     at = now.timestamp()
     known = store.version(model, version).summary

@@ -14,6 +14,7 @@ from modelway.lineage.records.monitoring import (
     MonitorSlice,
     MonitorState,
     RetrainRequest,
+    noted,
 )
 from modelway.monitor.compare import (
     DRIFT,
@@ -30,6 +31,7 @@ from modelway.monitor.compare import (
 from modelway.monitor.decide import Decision, Past, decide, requested
 from modelway.monitor.reference import Tally
 from modelway.monitor.rules import DriftRule, Rules
+from modelway.runs.monitor_answers import answering, unanswered
 from modelway.runs.monitor_labels import LabelSource, add_new_labels
 from modelway.runs.monitor_memory import Memory, count_new, remembered
 from modelway.runs.traffic import stable_of
@@ -110,7 +112,8 @@ def check_model(
     :raises ModelwayError: the endpoint or the lineage does not answer, or another check was faster
     """
     monitoring, name = store.monitoring, watched.endpoint
-    status = port.status(name)
+    with answering(store, watched.model, name, now):
+        status = port.status(name)
     if status is None or status.stopped or (version := stable_of(status)) is None:
         return Checked(model=watched.model, text="nothing serves")
     before = monitoring.state(name) or MonitorState(endpoint=name, model=watched.model)
@@ -119,9 +122,10 @@ def check_model(
         now = max(now, before.updated_at + timedelta(microseconds=1))
     memory = remembered(before, version, now, store, artifacts, model=watched.model)
     # Without counts there are only rules that need none: lint refuses the others.
-    documents = port.sketches(name).get(predictor_name(version), ()) if isinstance(port, ShowsSketches) else ()
+    with answering(store, watched.model, name, now):
+        documents = port.sketches(name).get(predictor_name(version), ()) if isinstance(port, ShowsSketches) else ()
     # What servers counted before the version is watched may be of an earlier time that it served.
-    is_first = not before.state or before.state["version"] != version
+    is_first = before.state.get("version") != version
     tallies, rows, predictions = count_new(memory, documents, is_first=is_first)
     memory.rows += rows
     labels = ""
@@ -135,10 +139,11 @@ def check_model(
     )
     request = _request(watched, version, decision.finding, now)
     memory.at = now.timestamp()
+    note = {} if status.ready else noted(unanswered(status, now), before=before.state)
 
     def state(key: int | None) -> Mapping[str, Any]:
         memory.alarms = dict(decision.alarms if key is None else requested(decision, key))
-        return memory.to_dict()
+        return {**memory.to_dict(), **note}
 
     numbers = {each.rule: {**each.numbers, "over": each.is_over, "undecided": each.is_undecided} for each in findings}
     slice_ = MonitorSlice(**{**vars(counted), "numbers": numbers})

@@ -220,6 +220,7 @@ def finished_step(record: "RolloutRecord", **why: str) -> "RolloutRecord":
     :param why: action and reason, where they are not those of the last look
     """
     evidence, verdict = evidence_of(record), record.detail.get("verdict", {})
+    numbers = verdict.get("numbers", {})
     counts = {}
     if evidence is not None:
         counts[str(record.version)] = _counted(evidence.canary_step)
@@ -230,9 +231,12 @@ def finished_step(record: "RolloutRecord", **why: str) -> "RolloutRecord":
         "counts": counts,
         "action": verdict.get("action", ""),
         "reason": verdict.get("reason", ""),
-        "tests": verdict.get("numbers", {}).get("tests", {}),
+        "tests": numbers.get("tests", {}),
         **why,
     }
+    # Not every step has them: a version that serves alone is compared with none.
+    timed = {"since": record.detail.get("since"), "slow": numbers.get("slow")}
+    result |= {name: value for name, value in timed.items() if value is not None}
     return replace(record, detail={**record.detail, "results": [*results_of(record), result]})
 
 

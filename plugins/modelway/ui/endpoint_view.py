@@ -6,19 +6,28 @@ from functools import cached_property
 from typing import Any
 
 from modelway.lineage.records.answers import ServingRecord
-from modelway.lineage.records.rollout import is_finishing
+from modelway.lineage.records.monitoring import MonitorSlice
+from modelway.lineage.records.rollout import is_finishing, planned_share
 from modelway.lineage.records.version import RolloutRecord, WeightChange
 from modelway.names import endpoint_name
+from modelway.ui.endpoint_counts import CountedStep, counted_steps
 
 
 @dataclass(frozen=True)
 class EndpointView:
-    """Who serves, how that came about, and the rollouts, all newest first."""
+    """Who serves, how that came about, and the rollouts, all newest first, and what was counted."""
 
     name: str
     shares: tuple[ServingRecord, ...]
     changes: tuple[WeightChange, ...]
     rollouts: tuple[RolloutRecord, ...]
+    checks: tuple[MonitorSlice, ...] = ()
+    """What the monitor counted, the oldest first."""
+
+    @cached_property
+    def steps(self) -> list[CountedStep]:
+        """What was counted in the steps of the rollouts, the last step first."""
+        return counted_steps(self.rollouts)
 
     @cached_property
     def running(self) -> RolloutRecord | None:
@@ -28,9 +37,7 @@ class EndpointView:
     @property
     def share(self) -> int:
         """The per cent that the version of the running rollout gets by its plan; 0 before its first step."""
-        running = self.running
-        plan = () if running is None else running.detail.get("plan", ())
-        return int(plan[running.step]["weight"]) if running is not None and 0 <= running.step < len(plan) else 0
+        return 0 if self.running is None else planned_share(self.running)
 
     @property
     def model(self) -> str:

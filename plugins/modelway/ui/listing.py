@@ -2,11 +2,80 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated, Literal, get_args
+from urllib.parse import urlencode
+
+from fastapi import Depends, Query
 
 from modelway.lineage.records.version import ModelSummary
+from modelway.ui.health import Word, by_model
+from modelway.ui.readable import ReadableLineage
 
 #: the orders that the list offers, the first by default
 ORDERS = {"name": "name", "new": "newest model first", "versions": "most versions first"}
+
+#: the words of health that the list offers
+WORDS: tuple[Word, ...] = get_args(Word)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which models somebody wants to see; what is empty narrows nothing."""
+
+    q: str = ""
+    alias: str = ""
+    serves: Literal["", "yes", "no"] = ""
+    health: Literal["", Word] = ""
+
+    @property
+    def query(self) -> str:
+        """The parameters of a link that keeps it, those alone that narrow."""
+        return self._query_without()
+
+    @property
+    def filters(self) -> list[tuple[str, str]]:
+        """Each part that narrows: what it says, and the parameters of a link without it."""
+        texts = {
+            "q": f"the words “{self.q}”",
+            "alias": f"the alias “{self.alias}”",
+            "serves": "serves" if self.serves == "yes" else "does not serve",
+            "health": f"health “{self.health}”",
+        }
+        return [(text, self._query_without(name)) for name, text in texts.items() if vars(self)[name]]
+
+    def _query_without(self, *names: str) -> str:
+        return urlencode({name: value for name, value in vars(self).items() if value and name not in names})
+
+
+# It waits for nothing, and so needs no thread.
+async def _wanted(
+    q: str = "",
+    alias: Annotated[str, Query(max_length=200)] = "",
+    serves: Literal["", "yes", "no"] = "",
+    health: Literal["", Word] = "",
+) -> Wanted:
+    return Wanted(q=q, alias=alias, serves=serves, health=health)
+
+
+#: what a request wants, by its parameters
+WantedModels = Annotated[Wanted, Depends(_wanted)]
+
+
+def wanted_models(readable: ReadableLineage, wanted: Wanted) -> list[ModelSummary]:
+    """Return the models that somebody wants to see, by name; what serves is read only where that is asked for."""
+    found = matching(readable.models, wanted.q)
+    if wanted.alias:
+        found = [model for model in found if wanted.alias in model.aliases]
+    if not found or not (wanted.serves or wanted.health):
+        return found
+    places = by_model(readable.serving(at=None))
+    if wanted.serves:
+        serving = {name for name, shares in places.items() if any(each.stopped_at is None for each in shares)}
+        found = [model for model in found if (model.name in serving) == (wanted.serves == "yes")]
+    if wanted.health:
+        health = readable.health([model.name for model in found], places)
+        found = [model for model in found if any(each.word == wanted.health for each in health[model.name])]
+    return found
 
 
 def matching(models: Sequence[ModelSummary], text: str) -> list[ModelSummary]:

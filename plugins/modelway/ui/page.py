@@ -32,6 +32,8 @@ from modelway.ui.charts.curves import overlaid_curves
 from modelway.ui.charts.figures import chart, figure_title, training_charts
 from modelway.ui.charts.history import metric_by_version, weights_over_time
 from modelway.ui.charts.parallel import parallel_coordinates
+from modelway.ui.endpoint_counts import errors_over_time, requests_over_time, rows_over_time
+from modelway.ui.health import GOOD
 from modelway.ui.listing import ORDERS
 from modelway.ui.static import static_path
 
@@ -202,12 +204,15 @@ def _make_environment() -> Environment:
         metric_names=metric_names,
         metric_by_version=metric_by_version,
         weights_over_time=weights_over_time,
+        requests_over_time=requests_over_time,
+        errors_over_time=errors_over_time,
+        rows_over_time=rows_over_time,
         overlaid=lambda several, name: overlaid_curves(name, several),
         parallel=parallel_coordinates,
         plain=plain,
         commit_page=commit_page,
     )
-    environment.globals.update(orders=ORDERS, static=static_path, run_place=run_place)
+    environment.globals.update(orders=ORDERS, good_words=GOOD, static=static_path, run_place=run_place)
     return environment
 
 

@@ -11,16 +11,17 @@ from modelway.errors import UnknownEndpoint, UnknownModel, UnknownRun, UnknownVe
 from modelway.lineage.compare.difference import difference
 from modelway.lineage.records.answers import FileHolder, LineageGraph, ServingRecord
 from modelway.lineage.records.difference import DiffRecord
-from modelway.lineage.records.monitoring import RetrainRequest
+from modelway.lineage.records.monitoring import MonitorSlice, RetrainRequest
 from modelway.lineage.records.version import AliasChange, ModelSummary, RunAccount, VersionDetail, VersionSummary
 from modelway.lineage.store import Lineage
 from modelway.ui.drift import Monitored
 from modelway.ui.endpoint_view import EndpointView, environments_by_endpoint
+from modelway.ui.health import Health, Places, by_model, endpoints_of, health_by_model
 
 #: versions that a page of a model's list shows
 LISTED = 50
-#: changes of weights and rollouts that the page of an endpoint shows
-CHANGES, ROLLOUTS = 200, 20
+#: changes of weights, rollouts and checks of the monitor that the page of an endpoint shows
+CHANGES, ROLLOUTS, COUNTED = 200, 20, 200
 #: checks of the monitor that the page of drift draws, and requests to retrain that it lists
 CHECKS, REQUESTS = 1_000, 50
 #: moves of aliases that the page of a model shows
@@ -185,10 +186,17 @@ class ReadableLineage:
 
     def serving_by_model(self, names: Collection[str]) -> dict[str, list[ServingRecord]]:
         """Return which readable versions of some models serve where, by model."""
-        found: dict[str, list[ServingRecord]] = {}
-        for each in self._lineage.serving(among=names, dags=self._dags) if self._lineage and names else ():
-            found.setdefault(each.model, []).append(each)
-        return found
+        return by_model(self._lineage.serving(among=names, dags=self._dags)) if self._lineage and names else {}
+
+    def health(self, names: Collection[str], places: Places) -> dict[str, list[Health]]:
+        """Return how some of ``models`` are where they serve, by model, as ``places`` are."""
+        if self._lineage is None or not names:
+            return {}
+        dags = {dag for name in names for dag in self.model(name).dags}
+        endpoints = endpoints_of(names, places)
+        checks = self._lineage.monitoring.last_checks(endpoints)
+        rollouts = self._lineage.newest_rollouts(endpoints, dags=dags)
+        return health_by_model(names, places, checks=checks, rollouts=rollouts)
 
     def alias_history(self, model: str) -> list[AliasChange]:
         """Return the newest moves of a model's aliases to readable versions, newest first.
@@ -209,10 +217,12 @@ class ReadableLineage:
 
     def monitored(self, model: str) -> Monitored:
         """Return what the monitor found of a model's readable versions; raises as ``retrainings`` does."""
-        checks = self._open(model)[0].monitoring.checks(model, limit=CHECKS)
+        return Monitored(checks=self._checks(model, limit=CHECKS), requests=tuple(self.retrainings(model)))
+
+    def _checks(self, model: str, *, limit: int) -> tuple[MonitorSlice, ...]:
+        checks = self._open(model)[0].monitoring.checks(model, limit=limit)
         seen = self._readable_of(model, {each.version for each in checks})
-        shown = tuple(each for each in checks if each.version in seen)
-        return Monitored(checks=shown, requests=tuple(self.retrainings(model)))
+        return tuple(each for each in checks if each.version in seen)
 
     def _readable_of(self, model: str, numbers: Collection[int]) -> set[int]:
         lineage, found = self._open(model)
@@ -228,7 +238,9 @@ class ReadableLineage:
             raise UnknownEndpoint(f"there is no endpoint '{name}' that you may read", given=name)
         shares = self._lineage.serving(endpoint=name, dags=self._dags)
         rollouts = self._lineage.rollouts(name, dags=self._dags, limit=ROLLOUTS)
-        return EndpointView(name=name, shares=tuple(shares), changes=tuple(changes), rollouts=tuple(rollouts))
+        view = EndpointView(name=name, shares=tuple(shares), changes=tuple(changes), rollouts=tuple(rollouts))
+        checks = self._checks(view.model, limit=COUNTED)
+        return replace(view, checks=tuple(each for each in checks if each.endpoint == name))
 
     def served(self, view: EndpointView) -> tuple[int | None, int | None]:
         """Return the version that took over an endpoint last, and the one before it; None: none that one may read."""

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 #: the outcome of a request whose run made no version
 FAILED = "failed"
+#: the key of a state under which checks that got no answer are noted
+UNANSWERED = "unanswered"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +20,35 @@ class MonitorState:
     revision: int = 0
     state: Mapping[str, Any] = field(default_factory=dict)
     updated_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unanswered:
+    """Since when checks of an endpoint found that it does not answer, or only some of its versions do."""
+
+    since: datetime
+    reason: str
+    in_part: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastCheck:
+    """What the last check of an endpoint found, in short."""
+
+    endpoint: str
+    model: str
+    #: the version that served; None: no check has found one yet
+    version: int | None
+    #: when the endpoint answered a check last
+    at: datetime
+    #: that the version has answered since the monitor saw it first
+    rows: int
+    #: the alarms that are raised, by rule, with since when
+    alarms: Mapping[str, datetime]
+    #: of them, those that led to a request to retrain
+    requested: frozenset[str]
+    #: None: it answered
+    unanswered: Unanswered | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,3 +117,19 @@ class AddedLabels:
     changed: int = 0
     #: of all, those whose request is not known, or not yet: the monitor reads predictions when it checks
     unknown: int = 0
+
+
+def unanswered_of(state: Mapping[str, Any]) -> Unanswered | None:
+    """Return what a state has noted of checks that got no answer; None: the last one got one."""
+    found = state.get(UNANSWERED)
+    if not isinstance(found, Mapping):
+        return None
+    since, reason = datetime.fromtimestamp(found["since"], UTC), str(found["reason"])
+    return Unanswered(since=since, reason=reason, in_part=bool(found["in_part"]))
+
+
+def noted(found: Unanswered, *, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a note for a state: what was there before says since when."""
+    earlier = unanswered_of(before)
+    since = found.since if earlier is None else earlier.since
+    return {UNANSWERED: {"since": since.timestamp(), "reason": found.reason, "in_part": found.in_part}}

@@ -37,6 +37,18 @@ def is_returning(record: "RolloutRecord") -> bool:
     return record.state == "aborted" and bool(record.detail.get("returning"))
 
 
+def planned_share(record: "RolloutRecord") -> int:
+    """Return the per cent that the version gets by its plan; 0 before its first step."""
+    plan = record.detail.get("plan", ())
+    return int(plan[record.step]["weight"]) if 0 <= record.step < len(plan) else 0
+
+
+def is_in_step(record: "RolloutRecord") -> bool:
+    """Return whether a step of the rollout runs, and its traffic is not being moved."""
+    is_between = bool({"moving", "finishing"} & record.detail.keys())
+    return record.state == "running" and not is_between and 0 <= record.step < len(record.detail.get("plan", ()))
+
+
 def results_of(record: "RolloutRecord") -> list[dict[str, Any]]:
     """Return what was found in each step; a rollout that an earlier modelway started has them under ``told``."""
     results: list[dict[str, Any]] = record.detail.get("results", record.detail.get("told", []))
@@ -47,12 +59,11 @@ def step_texts(record: "RolloutRecord") -> list[StepText]:
     """Return the steps of a rollout, the present one included; one of an earlier modelway has counts alone."""
     stable = record.detail.get("stable")
     found = [step_text(result, version=record.version, stable=stable) for result in results_of(record)]
-    verdict, plan = record.detail.get("verdict"), record.detail.get("plan", ())
-    is_in_step = record.state == "running" and not {"moving", "finishing"} & record.detail.keys()
-    if verdict and is_in_step and 0 <= record.step < len(plan):
+    verdict = record.detail.get("verdict")
+    if verdict and is_in_step(record):
         numbers = verdict.get("numbers", {})
         counts = {str(record.version): numbers.get("new", {}), str(stable): numbers.get("stable", {})}
-        present = {"weight": plan[record.step]["weight"], "counts": counts, "tests": numbers.get("tests", {})}
+        present = {"weight": planned_share(record), "counts": counts, "tests": numbers.get("tests", {})}
         found.append(step_text({**present, **verdict}, version=record.version, stable=stable))
     return found
 

@@ -1,6 +1,6 @@
 """What the monitor records: checks, requests to retrain, predictions and the labels that come later."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,13 +8,17 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, ins
 
 from modelway.errors import ModelwayError
 from modelway.lineage.read.keys import model_key
+from modelway.lineage.read.last_checks import read_last_checks
 from modelway.lineage.records.monitoring import (
     FAILED,
     AddedLabels,
     Check,
+    LastCheck,
     MonitorSlice,
     MonitorState,
     RetrainRequest,
+    Unanswered,
+    noted,
 )
 from modelway.lineage.records.values import plain
 from modelway.lineage.schema.engine import reading, writing
@@ -41,6 +45,23 @@ class Monitoring(LineagePart):
         """Return what the monitor remembers of an endpoint, None before its first check."""
         with reading(self._engine) as connection:
             return _state(connection, endpoint)
+
+    def last_checks(self, endpoints: Collection[str]) -> dict[str, LastCheck]:
+        """Return what the last check of each endpoint found, by name; of one that was never checked, nothing."""
+        with reading(self._engine) as connection:
+            return read_last_checks(connection, endpoints)
+
+    def record_unanswered(self, endpoint: str, *, model: str, found: Unanswered) -> None:
+        """Record that a check got no answer; when the endpoint answered last stays, and so does what was counted."""
+        with writing(self._engine) as connection:
+            before = _state(connection, endpoint, lock=True)
+            note = noted(found, before=before.state if before else {})
+            if before is None:
+                row = {"endpoint": endpoint, "model": model, "revision": 1, "updated_at": found.since, "state": note}
+                insert_new(connection, monitor_states, [row])
+            else:
+                values = {"state": {**before.state, **note}, "revision": before.revision + 1}
+                connection.execute(update(monitor_states).filter_by(endpoint=endpoint).values(values))
 
     def slices(self, endpoint: str, version: int, *, since: datetime) -> list[MonitorSlice]:
         """Return what checks counted of a version that ended after a moment, the oldest first."""

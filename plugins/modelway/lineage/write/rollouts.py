@@ -8,6 +8,7 @@ from sqlalchemy import Connection, update
 
 from modelway.errors import ModelwayError, RolloutAborted, RolloutChanged
 from modelway.lineage.read import queries
+from modelway.lineage.read.newest_rollouts import read_newest_rollouts
 from modelway.lineage.records.rollout import has_moved, is_finishing, is_returning
 from modelway.lineage.records.steering import Steering, steered
 from modelway.lineage.records.values import plain
@@ -40,6 +41,16 @@ class RolloutRecords(LineagePart):
         """
         with reading(self._engine) as connection:
             return queries.read_rollouts(connection, endpoint=endpoint, dags=dags, limit=limit)
+
+    def newest_rollouts(
+        self, endpoints: Collection[str], *, dags: Collection[str] | None = None
+    ) -> dict[str, RolloutRecord]:
+        """Return the rollout of each endpoint that was begun last, by its name.
+
+        :param dags: only of versions that runs of these made
+        """
+        with reading(self._engine) as connection:
+            return read_newest_rollouts(connection, endpoints, dags=dags)
 
     def endpoint_targets(self) -> dict[str, str]:
         """Return where each endpoint serves, such as ``docker``, as its last rollout has it; no line of others."""

@@ -1,6 +1,6 @@
 """The messages of serving a version: its image, its deployment, its rollout."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from modelway.runs.messages.message import Message, omitted
@@ -50,6 +50,10 @@ class StepResult:
     reason: str | None = omitted()
     tests: Mapping[str, Mapping[str, float]] | None = omitted()
     """``{e, limit}`` by test: the evidence against the version, and how much of it rolls it back"""
+    since: float | None = omitted()
+    """when it began, in seconds since the epoch"""
+    slow: Mapping[str, float | Sequence[int]] | None = omitted()
+    """of the ``new`` and the ``stable`` version, the answers that took longer than ``above_seconds``, and all"""
 
 
 @dataclass(frozen=True, kw_only=True)

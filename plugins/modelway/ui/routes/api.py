@@ -9,6 +9,8 @@ from fastapi.responses import Response
 from modelway.lineage.graph.roots import check_digest
 from modelway.lineage.graph.traversal import MOST_NODES, MOST_STEPS
 from modelway.ui.answer import JsonAnswer, listed_models, listed_versions
+from modelway.ui.health import by_model
+from modelway.ui.listing import WantedModels, wanted_models
 from modelway.ui.readable import LISTED, ReadableLineage
 from modelway.ui.routes.given import Before, parsed, time_of
 
@@ -35,9 +37,19 @@ def add_api(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
     _add_models(app, lineage)
 
     @app.get("/api/models", response_class=JsonAnswer)
-    def models(readable: Lineage) -> Response:
-        """The models that you may read, by name."""
-        return listed_models(readable.models)
+    def models(readable: Lineage, wanted: WantedModels) -> Response:
+        """The models that you may read, by name; only those that fit each filter that is given."""
+        return listed_models(wanted_models(readable, wanted))
+
+    @app.get("/api/health")
+    def health(readable: Lineage, wanted: WantedModels) -> JsonAnswer:
+        """How models are where they serve, one word with its reason, by what is recorded; the filters of /api/models.
+
+        No endpoint is called: ``seen`` is when one answered a check of the monitor last.
+        """
+        names = [model.name for model in wanted_models(readable, wanted)]
+        found = readable.health(names, by_model(readable.serving(at=None)))
+        return JsonAnswer({"health": [each for name in names for each in found[name]]})
 
     @app.get("/api/serving")
     def serving(readable: Lineage, at: str = "") -> JsonAnswer:

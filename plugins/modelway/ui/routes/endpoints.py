@@ -25,7 +25,7 @@ def add_endpoint_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) ->
 
     @app.get("/api/endpoints/{endpoint:path}")
     def one_as_json(readable: Lineage, endpoint: str) -> JsonAnswer:
-        """Who serves at an endpoint, which versions took over last, how its weights changed, and its rollouts."""
+        """Who serves at an endpoint, which versions took over last, how its weights changed, its rollouts and steps."""
         view = readable.endpoint(endpoint)
         current, before = readable.served(view)
         return JsonAnswer(
@@ -35,5 +35,6 @@ def add_endpoint_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) ->
                 "serving": view.shares,
                 "changes": view.changes,
                 "rollouts": view.rollouts,
+                "steps": view.steps,
             }
         )

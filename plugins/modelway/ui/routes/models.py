@@ -8,7 +8,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from modelway.lineage.graph.traversal import MOST_STEPS
 from modelway.ui.drift import of_version
-from modelway.ui.listing import matching, part_after, sorted_models
+from modelway.ui.listing import WORDS, WantedModels, part_after, sorted_models, wanted_models
 from modelway.ui.page import model_path, page
 from modelway.ui.readable import LISTED, ReadableLineage
 from modelway.ui.routes.given import Before, time_of
@@ -17,6 +17,8 @@ from modelway.ui.routes.given import Before, time_of
 NEWEST = 5
 #: models of a page of that list
 MODELS = 20
+#: aliases that its filter offers
+ALIASES = 500
 #: things of a tree of lineage; the graph loads the others when they are expanded
 IN_TREE = 150
 #: how many versions the chart of a metric has at most
@@ -36,15 +38,28 @@ def add_model_pages(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> No
 
     @app.get("/models")
     def models(
-        request: Request, readable: Lineage, q: str = "", sort: str = "name", after: str | None = None
+        request: Request, readable: Lineage, wanted: WantedModels, sort: str = "name", after: str | None = None
     ) -> Response:
-        found = sorted_models(matching(readable.models, q), by=sort)
+        found = sorted_models(wanted_models(readable, wanted), by=sort)
         part = part_after(found, after, size=MODELS)
         names = [model.name for model in part.shown]
         places, newest = readable.serving_by_model(names), readable.newest(names, each=NEWEST)
-        shown = [(model, newest[model.name], places.get(model.name, ())) for model in part.shown]
+        health = readable.health(names, places)
+        shown = [(model, newest[model.name], places.get(model.name, ()), health[model.name]) for model in part.shown]
         known = {"known": len(readable.models), "count": len(found)}
-        return page(request, "models.html", models=shown, q=q, sort=sort, part=part, sizes=known)
+        offered = sorted({alias for model in readable.models for alias in model.aliases})[:ALIASES]
+        aliases = sorted({*offered, wanted.alias} - {""})
+        return page(
+            request,
+            "models.html",
+            models=shown,
+            part=part,
+            sizes=known,
+            wanted=wanted,
+            sort=sort,
+            aliases=aliases,
+            words=WORDS,
+        )
 
     @app.get("/models/{model:path}/was")
     def was(request: Request, readable: Lineage, model: str, wanted: str = "latest", at: str = "") -> Response:
