@@ -254,6 +254,14 @@ def test_health_is_the_most_urgent_that_is_recorded(
     assert found.seen == (CHECKED.at if is_seen else None)
 
 
+def test_a_rollout_that_begins_held_is_held_since_it_was_recorded() -> None:
+    newest = rollout(held={"by": "mia", "reason": "lunch", "since": 0.0})
+    (found,) = health_by_model(
+        ["digits"], {"digits": [SERVING]}, checks={"digits": CHECKED}, rollouts={"digits": newest}
+    )["digits"]
+    assert (found.word, found.at) == ("held", NOW)
+
+
 def test_the_list_of_models_says_how_each_is_where_it_serves(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/lineage.db"
     store = open_lineage(url)
