@@ -165,8 +165,8 @@ def _running(rollout: RolloutRecord) -> tuple[Word, str, datetime | None]:
     name, detail = f"v{rollout.version}", rollout.detail
     if held := detail.get(HELD):
         # A rollout that begins held has no time of its hold before its first step.
-        begun = float(held.get("since") or 0.0)
-        since = datetime.fromtimestamp(begun, UTC) if begun else rollout.updated_at
+        seconds = float(held.get("since") or 0.0)
+        since = datetime.fromtimestamp(seconds, UTC) if seconds else rollout.updated_at
         return "held", f"{name} at {planned_share(rollout)} % by {held['by']}: {held['reason']}", since
     if detail.get("waits_for"):
         return "waits for a person", f"{name} waits to be approved or rejected in Airflow", rollout.updated_at
