@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from modelway.lineage.records.readable import plural
+
 # A DAG file imports this module, and needs none of the records.
 if TYPE_CHECKING:
     from modelway.lineage.records.version import RolloutRecord
@@ -91,7 +93,7 @@ def _counted(counts: Mapping[str, int] | None) -> str:
     if not counts:
         return "-"
     invalid = f", {counts['invalid']:,} invalid" if counts.get("invalid") else ""
-    return f"{counts.get('requests', 0):,} requests, {counts.get('errors', 0):,} failed{invalid}"
+    return f"{plural(counts.get('requests', 0), 'request')}, {counts.get('errors', 0):,} failed{invalid}"
 
 
 def _small(e_value: float) -> str:
