@@ -17,7 +17,7 @@ MODELWAY = Path(sys.executable).parent / "modelway"
 MODEL, PROD, PROMOTE = "released", "released-prod", "serve.promote"
 RUN_SECONDS = 300
 #: what a person takes to answer, at least
-PERSON_SECONDS = 5
+PERSON_SECONDS = 10
 
 
 @pytest.fixture(scope="module")
