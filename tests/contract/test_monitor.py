@@ -503,7 +503,7 @@ def test_an_endpoint_that_does_not_answer_fails_its_own_check_alone(watch, tmp_p
     assert {**after.state, "unanswered": None} == {**before.state, "unanswered": None}
     assert after.updated_at == found.at == before.updated_at, "when it answered last stays"
     assert "the gateway does not answer" in found.unanswered.reason
-    # Since when stays while it goes on, and an answer ends it.
+    # The time since when stays while it continues, and an answer ends it.
     assert monitoring.last_checks(["tiny"])["tiny"].unanswered.since == found.unanswered.since
     watch.check()
     found = monitoring.last_checks(["tiny"])["tiny"]

@@ -113,20 +113,25 @@ def test_other_settings_have_entries_of_their_own(models, built, monkeypatch, na
     assert len(built) == 4
 
 
-def test_other_code_has_entries_of_its_own(models, built, tmp_path, monkeypatch):
-    loaded(models)
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A folder that stands for modelway's code."""
     package = tmp_path / "modelway"
     package.mkdir()
     (package / "__init__.py").write_text("")
     monkeypatch.setattr(parse_cache.modelway, "__file__", str(package / "__init__.py"))
+    yield package
     parse_cache._code.cache_clear()
-    try:
-        loaded(models)
-        (package / "new.py").write_text("")
-        parse_cache._code.cache_clear()
-        loaded(models)
-    finally:
-        parse_cache._code.cache_clear()
+
+
+def test_other_code_has_entries_of_its_own(models, built, request):
+    loaded(models)
+    package = request.getfixturevalue("package")
+    parse_cache._code.cache_clear()
+    loaded(models)
+    (package / "new.py").write_text("")
+    parse_cache._code.cache_clear()
+    loaded(models)
     assert built == ["one", "two"] * 3
 
 
@@ -153,23 +158,16 @@ def test_other_code_of_an_installed_member_has_entries_of_its_own(models, tmp_pa
     assert len({*folders[:3]}) == 3
 
 
-def test_code_that_cannot_be_read_costs_only_time(models, built, tmp_path, monkeypatch):
-    package = tmp_path / "modelway"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    monkeypatch.setattr(parse_cache.modelway, "__file__", str(package / "__init__.py"))
+def test_code_that_cannot_be_read_costs_only_time(models, built, package):
     parse_cache._code.cache_clear()
-    try:
-        # An editor's lock.
-        (package / ".#__init__.py").symlink_to("mia@desk.1")
-        assert loaded(models) == loaded(models)
-        assert built == ["one", "two"]
-        (package / "gone.py").symlink_to("nowhere")
-        parse_cache._code.cache_clear()
-        assert [*loaded(models)] == ["one", "two"]
-        assert built == ["one", "two"] * 2
-    finally:
-        parse_cache._code.cache_clear()
+    # An editor's lock.
+    (package / ".#__init__.py").symlink_to("mia@desk.1")
+    assert loaded(models) == loaded(models)
+    assert built == ["one", "two"]
+    (package / "gone.py").symlink_to("nowhere")
+    parse_cache._code.cache_clear()
+    assert [*loaded(models)] == ["one", "two"]
+    assert built == ["one", "two"] * 2
 
 
 def test_other_versions_have_entries_of_their_own(models):

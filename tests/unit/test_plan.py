@@ -322,15 +322,15 @@ def test_a_rollback_names_the_version(shop):
 
 
 @pytest.mark.parametrize(
-    ("form", "told"),
+    ("form", "refusal"),
     [
         ({"hold_at": 100}, "hold_at is 100, and no per cent from 1 to 99"),
         ({"hold_at": "30"}, "hold_at is '30', and no per cent"),
         ({"hold_at": 30, "rollout": "rollback", "version": "1"}, "the run's parameter rollout is rollback"),
     ],
 )
-def test_a_rollout_is_held_at_a_share_alone(shop, form, told):
-    with pytest.raises(ModelwayError, match=told):
+def test_a_rollout_is_held_at_a_share_alone(shop, form, refusal):
+    with pytest.raises(ModelwayError, match=refusal):
         shop.plan(params=form)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any
 
 from markupsafe import Markup
@@ -69,9 +70,9 @@ def _drawn(
     steps: Sequence[CountedStep], value_of: Callable[[CountedStep], float | None], *, title: str, y_label: str
 ) -> Markup:
     points: dict[str, list[tuple[datetime, float]]] = {}
-    for step in sorted((step for step in steps if step.since is not None), key=lambda step: step.since or datetime.max):
-        if step.since is not None and (value := value_of(step)) is not None:
-            points.setdefault(f"v{step.version}", []).append((step.since, value))
+    for since, step in sorted(((step.since, step) for step in steps if step.since is not None), key=itemgetter(0)):
+        if (value := value_of(step)) is not None:
+            points.setdefault(f"v{step.version}", []).append((since, value))
     return values_over_time(points, title=title, y_label=y_label)
 
 

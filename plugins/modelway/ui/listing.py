@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from fastapi import Depends, Query
 
 from modelway.lineage.records.version import ModelSummary
-from modelway.ui.health import Word, by_model
+from modelway.ui.health import Word
 from modelway.ui.readable import ReadableLineage
 
 #: the orders that the list offers, the first by default
@@ -30,7 +30,7 @@ class Wanted:
     @property
     def query(self) -> str:
         """The parameters of a link that keeps it, those alone that narrow."""
-        return self._query_without()
+        return self._query_without("")
 
     @property
     def filters(self) -> list[tuple[str, str]]:
@@ -43,8 +43,8 @@ class Wanted:
         }
         return [(text, self._query_without(name)) for name, text in texts.items() if vars(self)[name]]
 
-    def _query_without(self, *names: str) -> str:
-        return urlencode({name: value for name, value in vars(self).items() if value and name not in names})
+    def _query_without(self, name: str) -> str:
+        return urlencode({each: value for each, value in vars(self).items() if value and each != name})
 
 
 # It waits for nothing, and so needs no thread.
@@ -68,12 +68,11 @@ def wanted_models(readable: ReadableLineage, wanted: Wanted) -> list[ModelSummar
         found = [model for model in found if wanted.alias in model.aliases]
     if not found or not (wanted.serves or wanted.health):
         return found
-    places = by_model(readable.serving(at=None))
     if wanted.serves:
-        serving = {name for name, shares in places.items() if any(each.stopped_at is None for each in shares)}
+        serving = {name for name, shares in readable.places.items() if any(each.stopped_at is None for each in shares)}
         found = [model for model in found if (model.name in serving) == (wanted.serves == "yes")]
     if wanted.health:
-        health = readable.health([model.name for model in found], places)
+        health = readable.health([model.name for model in found], readable.places)
         found = [model for model in found if any(each.word == wanted.health for each in health[model.name])]
     return found
 

@@ -184,6 +184,11 @@ class ReadableLineage:
             return []
         return self._lineage.serving(at=at, dags=self._dags, after=after, most=most)
 
+    @cached_property
+    def places(self) -> Places:
+        """Which readable versions serve where now, by model."""
+        return by_model(self.serving(at=None))
+
     def serving_by_model(self, names: Collection[str]) -> dict[str, list[ServingRecord]]:
         """Return which readable versions of some models serve where, by model."""
         return by_model(self._lineage.serving(among=names, dags=self._dags)) if self._lineage and names else {}

@@ -119,15 +119,16 @@ def read_versions(
 
 
 def summaries_of(
-    connection: Connection, name: str | None, rows: Sequence[Row[Any]], *, parts: Collection[str] | None = None
+    connection: Connection, name: str | None, rows: Sequence[Row[Any]], *, have_metrics: bool = True
 ) -> list[VersionSummary]:
-    """Return the summaries of versions; with ``parts``, metrics are queried only where it names their table.
+    """Return the summaries of versions.
 
     :param name: of their model; None: each row has it as ``model_name``
+    :param have_metrics: False where it is known that they have none, which are then not queried
     """
 
     keys = [row.id for row in rows]
-    numbers = read_metrics(connection, keys if parts is None or version_metrics.name in parts else [])
+    numbers = read_metrics(connection, keys if have_metrics else [])
     found = read_parts(connection, keys)
     shared = [field for field in VersionSummary.__dataclass_fields__ if rows and field in rows[0]._mapping]
     return [
@@ -186,7 +187,7 @@ def read_version(connection: Connection, *, name: str, number: int) -> VersionDe
 
     happened = tuple(_events_of(connection.execute(_version_events(), {"of_version": version})))
     return VersionDetail(
-        summary=summaries_of(connection, name, [row], parts=parts)[0],
+        summary=summaries_of(connection, name, [row], have_metrics=version_metrics.name in parts)[0],
         run=_run_of(row, read),
         params=_read_params(connection, run),
         evaluations=read(evaluations, _read_evaluations, run),

@@ -9,7 +9,6 @@ from fastapi.responses import Response
 from modelway.lineage.graph.roots import check_digest
 from modelway.lineage.graph.traversal import MOST_NODES, MOST_STEPS
 from modelway.ui.answer import JsonAnswer, listed_models, listed_versions
-from modelway.ui.health import by_model
 from modelway.ui.listing import WantedModels, wanted_models
 from modelway.ui.readable import LISTED, ReadableLineage
 from modelway.ui.routes.given import Before, parsed, time_of
@@ -48,7 +47,7 @@ def add_api(app: FastAPI, lineage: Callable[..., ReadableLineage]) -> None:
         No endpoint is called: ``seen`` is when one answered a check of the monitor last.
         """
         names = [model.name for model in wanted_models(readable, wanted)]
-        found = readable.health(names, by_model(readable.serving(at=None)))
+        found = readable.health(names, readable.places)
         return JsonAnswer({"health": [each for name in names for each in found[name]]})
 
     @app.get("/api/serving")

@@ -3,7 +3,7 @@
 from typing import Any
 
 from modelway.lineage.exporters.base import Fact
-from modelway.lineage.exporters.openlineage.event import SCHEMA, facet, job_name, producer
+from modelway.lineage.exporters.openlineage.event import SCHEMA, error_facet, facet, job_name, producer, training_facet
 from modelway.lineage.exporters.run_key import candidate_key, run_key
 
 #: what a training that ended early or failed is; every other one is complete
@@ -25,16 +25,14 @@ def candidate_event(fact: Fact, *, namespace: str) -> dict[str, Any]:
         "modelway_candidate": own | {"model": fact.model, "version": fact.detail["of_version"]} | known,
     }
     if candidate["state"] == "failed":
-        message = candidate["reason"] or "the training failed"
-        facets["errorMessage"] = facet("ErrorMessageRunFacet", message=message, programmingLanguage="PYTHON")
-    kind = facet("JobTypeJobFacet", processingType="BATCH", integration="MODELWAY", jobType="TRAINING")
+        facets["errorMessage"] = error_facet(candidate["reason"] or "the training failed")
     return {
         "eventType": _TYPES.get(candidate["state"], "COMPLETE"),
         "eventTime": fact.at.isoformat(),
         "producer": producer(),
         "schemaURL": SCHEMA,
         "run": {"runId": candidate_key(fact.model, fact.run, candidate["name"]), "facets": facets},
-        "job": {"namespace": namespace, "name": f"{job}.candidate", "facets": {"jobType": kind}},
+        "job": {"namespace": namespace, "name": f"{job}.candidate", "facets": {"jobType": training_facet()}},
         "inputs": [],
         "outputs": [],
     }

@@ -121,6 +121,16 @@ def facet(kind: str, /, **fields: Any) -> dict[str, Any]:
     }
 
 
+def error_facet(message: str) -> dict[str, Any]:
+    """Return the facet of a run that failed."""
+    return facet("ErrorMessageRunFacet", message=message, programmingLanguage="PYTHON")
+
+
+def training_facet() -> dict[str, Any]:
+    """Return the facet that says what kind of job a training is."""
+    return facet("JobTypeJobFacet", processingType="BATCH", integration="MODELWAY", jobType="TRAINING")
+
+
 def _run_facets(fact: Fact, run: RunRecord) -> dict[str, Any]:
     facets = {"modelway_model": _model_facet(fact, run)}
     if run.interval_start is not None:
@@ -132,7 +142,7 @@ def _run_facets(fact: Fact, run: RunRecord) -> dict[str, Any]:
         facets["processing_engine"] = facet("ProcessingEngineRunFacet", **engine)
     if fact.kind == "run-failed":
         message = " ".join(filter(None, (fact.detail.get("error"), fact.detail.get("advice"))))
-        facets["errorMessage"] = facet("ErrorMessageRunFacet", message=message, programmingLanguage="PYTHON")
+        facets["errorMessage"] = error_facet(message)
     return facets
 
 
@@ -167,8 +177,7 @@ def _model_facet(fact: Fact, run: RunRecord) -> dict[str, Any]:
 
 
 def _job_facets(fact: Fact, run: RunRecord) -> dict[str, Any]:
-    kind = {"processingType": "BATCH", "integration": "MODELWAY", "jobType": "TRAINING"}
-    facets = {"jobType": facet("JobTypeJobFacet", **kind)}
+    facets = {"jobType": training_facet()}
     if run.repository and run.commit:
         url = _web_address(run.repository)
         place = {"type": "git", "url": url, "repoUrl": run.repository, "version": run.commit, "branch": run.branch}
