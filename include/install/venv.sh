@@ -2,7 +2,7 @@
 # Makes .venv with what demo and tests need of requirements.txt, and this clone, and says how far it is:
 # sh include/install/venv.sh
 # PYTHON is the Python to take (default: python3.11). TORCH_INDEX is an index to take torch from, such as
-# https://download.pytorch.org/whl/cpu, whose build brings no CUDA. uv installs what it can where it is on the PATH.
+# https://download.pytorch.org/whl/cpu, whose build brings no CUDA.
 set -eu
 cd "$(dirname "$0")/../.."
 venv=.venv
@@ -23,7 +23,7 @@ shown() {
             *Collecting\ *)
                 seen=$((seen + 1))
                 [ $((seen % 20)) -ne 1 ] || echo "      $seen of about $total: ${line#*Collecting }" ;;
-            *Downloading*\([0-9][0-9]*MB\)* | *Downloading*GB\)*) echo "      ${line#"${line%%[![:space:]]*}"}" ;;
+            *Downloading*\([0-9][0-9]*M*B\)* | *Downloading*G*B\)*) echo "      ${line#"${line%%[![:space:]]*}"}" ;;
             Installing\ collected*) echo "      unpacking them" ;;
             Resolved\ * | Prepared\ * | Installed\ *) echo "      $line" ;;
             "exit status "*) exit "${line##* }" ;;
@@ -45,9 +45,12 @@ say 1 "a virtual environment in $venv"
 : >"$log"
 
 say 2 "$total packages, by the digests of their files"
-# uv does not look everywhere where pip does.
-{ command -v uv >/dev/null 2>&1 &&
-    shown uv pip install --python "$venv/bin/python" --require-hashes --requirement "$hashed"; } ||
+# uv, one of them, needs a tenth of pip's CPU time for the others; it does not look everywhere where pip does.
+awk '/^uv==/ { on = 1; print; next } on && /^ / { print; next } { on = 0 }' "$hashed" >"$venv/uv.txt"
+{ pip_install --require-hashes --requirement "$venv/uv.txt" &&
+    # Where PYTHONDONTWRITEBYTECODE is set, each process would compile all that it imports.
+    shown "$venv/bin/python" -m uv pip install --python "$venv/bin/python" --compile-bytecode \
+        --require-hashes --requirement "$hashed"; } ||
     # Also as constraints: for an extra that a package requires, such as celery[redis], pip 23 otherwise takes the newest.
     pip_install --require-hashes --requirement "$hashed" --constraint "$hashed" || failed
 

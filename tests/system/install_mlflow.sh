@@ -3,6 +3,4 @@
 set -eu
 name=mlflow what="MLflow"
 . "$(dirname "$0")/new_environment.sh"
-"${PYTHON:-python3.11}" -m venv .venv-mlflow
-.venv-mlflow/bin/pip install --quiet --disable-pip-version-check -r "$wanted"
-cp "$wanted" .venv-mlflow/.installed
+install_wanted

@@ -1,9 +1,11 @@
 #!/bin/sh
 # Installs what tests drive for real, where it is missing: MLflow, clients of model servers, estimators, PostgreSQL, an OCI registry, readers of images, a browser.
 set -eu
-sh "$(dirname "$0")/install_mlflow.sh" || echo "not installed, its tests are skipped: MLflow" >&2
-sh "$(dirname "$0")/install_clients.sh" || echo "not installed, their tests are skipped: clients of model servers" >&2
-sh "$(dirname "$0")/install_estimators.sh" || echo "not installed, their tests are skipped: estimators and their converters" >&2
+# Those beside which the others are installed.
+trap wait EXIT
+for pair in "mlflow:MLflow" "clients:clients of model servers" "estimators:estimators and their converters"; do
+    sh "$(dirname "$0")/install_${pair%%:*}.sh" || echo "not installed, their tests are skipped: ${pair#*:}" >&2 &
+done
 missing=""
 for pair in docker-registry:docker-registry skopeo:skopeo umoci:umoci chromium:chromium chromedriver:chromium-driver; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"

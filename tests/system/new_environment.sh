@@ -9,3 +9,12 @@ flock 9
 cmp -s "$wanted" ".venv-$name/.installed" && exit 0
 echo "installing $what into .venv-$name"
 rm -rf ".venv-$name"
+
+# Install what $wanted names, and what that needs: uv takes a tenth of pip's CPU time, but does not look everywhere
+# where pip does.
+install_wanted() {
+    "${PYTHON:-python3.11}" -m venv ".venv-$name"
+    .venv/bin/python -m uv pip install --quiet --python ".venv-$name/bin/python" -r "$wanted" 2>/dev/null ||
+        ".venv-$name/bin/pip" install --quiet --disable-pip-version-check -r "$wanted"
+    cp "$wanted" ".venv-$name/.installed"
+}
