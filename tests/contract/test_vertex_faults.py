@@ -52,10 +52,10 @@ def connect(fake, tmp_path, monkeypatch):
 def submit(tmp_path):
     code = store_code(tmp_path / "source", "def train(job): ...\n")
 
-    def submitted(backend, *, platform=None, image="image", **fields):
+    def submitted(backend, *, platform=None, image="image", gpu=0, **fields):
         words = {"model": "tiny", "run": "r1", "key": "train", "stage": "train", "action": "train", **fields}
         platform = {"region": "us-central1", **(platform or {})}
-        options = Options(storage={"uri": (tmp_path / "bucket").as_uri()}, platform=platform, image=image)
+        options = Options(storage={"uri": (tmp_path / "bucket").as_uri()}, platform=platform, image=image, gpu=gpu)
         return backend.submit(backend.build_request(Job(**words, module="tiny.py", code=code), options))
 
     return submitted
@@ -243,7 +243,8 @@ def test_a_job_of_flex_start_may_wait_for_machines_as_long_as_its_section_says(
     service.prepare_seconds = float("inf")
     backend = connect()
     own = {"max_wait_seconds": 7200} if strategy == "FLEX_START" else {}
-    handle = submit(backend, platform={"strategy": strategy, "start_within_seconds": 60, **own})
+    platform = {"strategy": strategy, "accelerator": "NVIDIA_L4", "start_within_seconds": 60, **own}
+    handle = submit(backend, platform=platform, gpu=1)
     (job,) = service.jobs.values()
     job.document["createTime"] = "2020-01-01T00:00:00Z"
     assert backend.describe(handle).state is JobState.PENDING

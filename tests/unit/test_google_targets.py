@@ -1,6 +1,7 @@
 """What Google's endpoint targets refuse by name, and the bodies that they send."""
 
 import json
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +18,10 @@ from modelway.endpoints.vertex import steps
 from modelway.endpoints.vertex.bodies import Desired as OnVertex
 from modelway.endpoints.vertex.bodies import recorded
 from modelway.endpoints.vertex.observed import Seen
+from modelway.endpoints.vertex.rules import check_own
 from modelway.endpoints.vertex.section import VertexEndpointSection
 from modelway.endpoints.whole_percents import whole_percents
-from modelway.errors import InvalidSpec
+from modelway.errors import CapabilityMissing, InvalidSpec
 from modelway.runs.monitoring import Watched
 from modelway.runs.watched import watched_models
 from modelway.spec.load import load_spec
@@ -42,30 +44,104 @@ def version(number: int, **more: Any) -> Predictor:
     [
         ("{target: cloud_run}", "target: cloud_run needs a region"),
         ("{target: vertex, vertex: {machine_type: g2-standard-4}}", "vertex: vertex needs a region"),
-        ("{target: cloud_run, cloud_run: {region: r}, replicas: 3}", "replicas: Cloud Run chooses the number of inst"),
-        ("{target: cloud_run, cloud_run: {region: r}, mirror: {}}", "mirror: Cloud Run sends a request to one"),
         (
-            "{target: cloud_run, cloud_run: {region: r}, sticky: {cookie: who}}",
+            "{target: cloud_run, cloud_run: {region: europe-west1}, replicas: 3}",
+            "replicas: Cloud Run chooses the number of inst",
+        ),
+        (
+            "{target: cloud_run, cloud_run: {region: europe-west1}, mirror: {}}",
+            "mirror: Cloud Run sends a request to one",
+        ),
+        (
+            "{target: cloud_run, cloud_run: {region: europe-west1}, sticky: {cookie: who}}",
             "sticky: Cloud Run splits requests",
         ),
-        ("{target: cloud_run, cloud_run: {region: r}, resources: {cpu: 3}}", "no instance with 3 CPUs. Write 1, 2, 4"),
-        ("{target: cloud_run, cloud_run: {region: r}, resources: {gpu: 2}}", "an instance of Cloud Run has one GPU"),
         (
-            "{target: cloud_run, cloud_run: {region: r}, resources: {cpu: 1, memory: 8Gi}}",
+            "{target: cloud_run, cloud_run: {region: europe-west1}, resources: {cpu: 3}}",
+            "no instance with 3 CPUs. Write 1, 2, 4",
+        ),
+        (
+            "{target: cloud_run, cloud_run: {region: europe-west1}, resources: {gpu: 2}}",
+            "an instance of Cloud Run has one GPU",
+        ),
+        (
+            "{target: cloud_run, cloud_run: {region: europe-west1}, resources: {cpu: 1, memory: 8Gi}}",
             "resources.memory: Cloud Run has no instance with 1 CPUs and 8Gi of memory",
         ),
         (
-            "{target: cloud_run, cloud_run: {region: r}, predictors: [{name: a, version: '1', weight: 100000}]}",
+            "{target: cloud_run, cloud_run: {region: europe-west1}, "
+            "predictors: [{name: a, version: '1', weight: 100000}]}",
             "target: its share is 0.1 %|weight: its share is 0.1 %",
         ),
         (
-            "{target: cloud_run, cloud_run: {region: r, answer_within: 2h}}",
+            "{target: cloud_run, cloud_run: {region: europe-west1, answer_within: 2h}}",
             "answer_within: Cloud Run ends .* 1h or",
         ),
-        ("{target: vertex, vertex: {region: r, answer_within: 61m}}", "vertex.answer_within: Vertex AI ends .* 1h or"),
-        ("{target: vertex, vertex: {region: r, ready_within: 3h}}", "vertex.ready_within: .* 2h. Write 2h or less"),
-        ("{target: vertex, vertex: {region: r}, resources: {cpu: 2}}", "whole machines. .*machine_type: n1-standard-4"),
-        ("{target: vertex, vertex: {region: r}, resources: {gpu: 1}}", "resources.gpu: Vertex AI needs the type"),
+        (
+            "{target: vertex, vertex: {region: europe-west1, answer_within: 61m}}",
+            "vertex.answer_within: Vertex AI ends .* 1h or",
+        ),
+        (
+            "{target: vertex, vertex: {region: europe-west1, ready_within: 3h}}",
+            "vertex.ready_within: .* 2h. Write 2h or less",
+        ),
+        (
+            "{target: vertex, vertex: {region: europe-west1}, resources: {cpu: 2}}",
+            "whole machines. .*machine_type: n1-standard-4",
+        ),
+        (
+            "{target: vertex, vertex: {region: europe-west1}, resources: {gpu: 1}}",
+            "resources.gpu: Vertex AI needs the type",
+        ),
+        ("{target: cloud_run, cloud_run: {region: Paris}}", "cloud_run.region: 'Paris' has another form. Write a reg"),
+        ("{target: vertex, vertex: {region: europe-west1, project: P1}}", "vertex.project: 'P1' has another form"),
+        (
+            "{target: cloud_run, cloud_run: {region: europe-west1, service_account: run}}",
+            "service_account: 'run' has another form. Write its e-mail address",
+        ),
+        ("{target: cloud_run, cloud_run: {region: europe-west1, labels: {Team: a}}}", "labels.Team: has characters"),
+        (
+            "{target: vertex, vertex: {region: europe-west1, labels: {managed-by: me}}}",
+            "labels.managed-by: labels that begin with managed-by are modelway's own",
+        ),
+        (
+            "{target: cloud_run, cloud_run: {region: europe-west1, accelerator: NVIDIA_L4}, resources: {gpu: 1}}",
+            "accelerator: 'NVIDIA_L4' has another form. Write it as Cloud Run does, such as nvidia-l4",
+        ),
+        (
+            "{target: cloud_run, cloud_run: {region: europe-west1, min_instances: 9, max_instances: 3}}",
+            "min_instances: at least 9 instances, and at most 3. Write 3 or less",
+        ),
+        (
+            "{target: cloud_run, cloud_run: {region: europe-west1, concurrency: 8}, resources: {cpu: 0.5}}",
+            "concurrency: an instance with less than 1 CPU gets one request at a time. Write concurrency: 1",
+        ),
+        (
+            "{target: cloud_run, cloud_run: {region: europe-west1, cpu_always: true}, resources: {cpu: 0.5}}",
+            "cpu_always: an instance with less than 1 CPU has it during requests alone",
+        ),
+        (
+            "{target: vertex, vertex: {region: europe-west1, "
+            "kms_key: projects/p/locations/us/keyRings/k/cryptoKeys/c}}",
+            "kms_key: it is in us, and the region is europe-west1. Name one in europe-west1",
+        ),
+        (
+            "{target: vertex, vertex: {region: europe-west1, accelerator: NVIDIA_L4}, resources: {gpu: 1}}",
+            "n1-standard-2 cannot have 1 GPU of the model NVIDIA_L4. Write vertex: {machine_type: g2-standard-4}",
+        ),
+        (
+            "{target: vertex, vertex: {region: europe-west1, accelerator: NVIDIA_L4, machine_type: g2-standard-4}, "
+            "resources: {gpu: 2}}",
+            "g2-standard-4 has 1 GPU of the model NVIDIA_L4, not 2 of NVIDIA_L4. Write .*machine_type: g2-standard-24",
+        ),
+        (
+            "{target: vertex, vertex: {region: europe-west1, accelerator: nvidia-l4}, resources: {gpu: 1}}",
+            "accelerator: 'nvidia-l4' has another form. Write it as Vertex AI does, such as NVIDIA_L4",
+        ),
+        (
+            "{target: vertex, vertex: {region: europe-west1, image_repository: us-docker.pkg.dev/my-prod/models}}",
+            "Vertex AI in europe-west1 takes no image from us. Write .*europe-west1-docker.pkg.dev/PROJECT/REPOSITORY",
+        ),
     ],
 )
 def test_what_a_target_cannot_do_is_refused_by_name(tmp_path: Path, endpoint: str, refused: str) -> None:
@@ -74,9 +150,36 @@ def test_what_a_target_cannot_do_is_refused_by_name(tmp_path: Path, endpoint: st
         load_spec(write_model(tmp_path, "digits", spec=text))
 
 
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "{target: vertex, vertex: {region: r-a1, accelerator: NVIDIA_L4, machine_type: g2-standard-4}, "
+        "resources: {gpu: 1}}",
+        "{target: vertex, vertex: {region: r-a1, accelerator: NVIDIA_TESLA_T4}, resources: {gpu: 1}}",
+        "{target: vertex, vertex: {region: r-a1, accelerator: NVIDIA_X9, machine_type: z9-gpu-1}, resources: {gpu: 1}}",
+        "{target: vertex, vertex: {region: r-a1, image_repository: r-a1-docker.pkg.dev/my-prod/models}}",
+        "{target: vertex, vertex: {region: r-a1, image_repository: registry.example/models}}",
+        "{target: cloud_run, cloud_run: {region: r-a1, concurrency: 1}, resources: {cpu: 0.5}}",
+        # What environments have in common is above them.
+        "{target: cloud_run, cloud_run: {region: r-a1}, environments: {dev: {cloud_run: {project: my-dev}}, prod: {}}}",
+    ],
+)
+def test_what_a_target_can_do_is_not_refused(tmp_path: Path, endpoint: str) -> None:
+    load_spec(write_model(tmp_path, "digits", spec=f"model: digits\nimage: {{base: server}}\nendpoint: {endpoint}\n"))
+
+
+@pytest.mark.parametrize(("page", "word"), [("endpoints.md", "cloud_run"), ("vertex.md", "vertex")])
+def test_the_examples_of_the_pages_are_accepted(tmp_path: Path, page: str, word: str) -> None:
+    text = (Path(__file__).parents[2] / "docs" / page).read_text()
+    examples = [each for each in re.findall(r"```yaml\n(.*?)```", text, re.S) if f"{word}:" in each]
+    assert examples
+    for number, example in enumerate(examples):
+        load_spec(write_model(tmp_path, f"m{number}", spec=f"model: m{number}\n{example}"))
+
+
 @pytest.mark.parametrize("rule", ["drift: {}", "quality: {}", "volume: 1000"])
 def test_rules_that_need_counts_are_refused_where_no_server_shows_them(tmp_path: Path, rule: str) -> None:
-    place = "endpoint: {environments: {dev: {}, prod: {target: vertex, vertex: {region: r}}}}"
+    place = "endpoint: {environments: {dev: {}, prod: {target: vertex, vertex: {region: europe-west1}}}}"
     text = f"model: digits\nimage: {{base: server}}\n{place}\nmonitor: {{{rule}, staleness: 90d}}\n"
     refused = r"1 problem .*\n.*monitor.\w+: the target 'vertex' does not show what each server counts. .* staleness"
     with pytest.raises(InvalidSpec, match=refused):
@@ -84,7 +187,7 @@ def test_rules_that_need_counts_are_refused_where_no_server_shows_them(tmp_path:
 
 
 def test_the_age_of_a_version_is_watched_in_the_project_and_region_of_its_endpoint(tmp_path: Path) -> None:
-    place = "{target: cloud_run, cloud_run: {project: my-prod, region: r}}"
+    place = "{target: cloud_run, cloud_run: {project: my-prod, region: europe-west1}}"
     text = f"model: digits\nimage: {{base: server}}\nendpoint: {place}\nmonitor: {{staleness: 90d}}\n"
     write_model(tmp_path, "digits", spec=text)
     (watched,) = watched_models(tmp_path)
@@ -93,7 +196,7 @@ def test_the_age_of_a_version_is_watched_in_the_project_and_region_of_its_endpoi
 
 
 def test_an_image_without_a_server_is_refused_where_images_run_alone(tmp_path: Path) -> None:
-    text = "model: digits\nendpoint: {target: cloud_run, cloud_run: {region: r}}\n"
+    text = "model: digits\nendpoint: {target: cloud_run, cloud_run: {region: europe-west1}}\n"
     with pytest.raises(InvalidSpec, match=r"runs images with a server, and image.base is scratch. Write image"):
         load_spec(write_model(tmp_path, "digits", spec=text))
 
@@ -137,6 +240,26 @@ def test_only_registries_of_google_get_the_token_of_the_account(host: str, token
     assert found._login(host, f"{host}/p/tiny@sha256:{'1' * 64}")[1] == token
 
 
+@pytest.mark.parametrize(
+    ("image", "section", "refused"),
+    [
+        (IMAGE, {"region": "europe-west4"}, "Vertex AI in europe-west4 takes no image from europe-west1"),
+        (IMAGE, {"region": "europe-west1"}, None),
+        (IMAGE, {"region": "us-east1", "image_repository": "us-east1-docker.pkg.dev/my-prod/models"}, None),
+        ("registry.example/digits@sha256:" + "1" * 64, {"region": "us-east1"}, None),
+    ],
+)
+def test_an_image_of_another_region_is_refused_before_it_is_uploaded(
+    image: str, section: dict[str, str], refused: str | None
+) -> None:
+    spec, own = spec_of(version(1, image=image)), VertexEndpointSection(**section)  # type: ignore[arg-type]
+    if refused is None:
+        check_own(spec, own)
+        return
+    with pytest.raises(CapabilityMissing, match=refused):
+        check_own(spec, own)
+
+
 def test_whole_percents_add_up_and_lose_nobody() -> None:
     assert whole_percents({"a": 1, "b": 1, "c": 1}, where="here") == {"a": 34, "b": 33, "c": 33}
     with pytest.raises(InvalidSpec, match=r"the share of b is 0.5 %"):
@@ -144,7 +267,7 @@ def test_whole_percents_add_up_and_lose_nobody() -> None:
 
 
 def test_a_revision_is_named_by_all_that_it_is_made_of() -> None:
-    service = Service(spec=spec_of(version(1)), own=CloudRunSection(region="r"), deployment="d")
+    service = Service(spec=spec_of(version(1)), own=CloudRunSection(region="europe-west1"), deployment="d")
     name = service.name_of(version(1))
     assert name.startswith("digits-v1-")
     assert service.name_of(version(1, weight=5)) == name
@@ -152,14 +275,14 @@ def test_a_revision_is_named_by_all_that_it_is_made_of() -> None:
     changed = [version(1, resources={"cpu": 2}), version(1, batching={"rows": 4}), version(1, image=IMAGE[:-1] + "2")]
     assert len({name, *map(service.name_of, changed)}) == 4
     long = version(1, name="a" * 40)
-    other = Service(spec=spec_of(long, stable=None), own=CloudRunSection(region="r"), deployment="d")
+    other = Service(spec=spec_of(long, stable=None), own=CloudRunSection(region="europe-west1"), deployment="d")
     assert len(other.name_of(long, 12)) <= 63
     assert len(f"{other.tag_of(long)}---digits") <= 63
 
 
 def test_a_revision_of_cloud_run_as_it_is_sent() -> None:
     predictor = version(3, resources={"cpu": 2, "memory_bytes": GI}, autoscaling=Autoscaling(minimum=1, maximum=4))
-    own = CloudRunSection(region="r", service_account="run@p.iam.gserviceaccount.com", network="n")
+    own = CloudRunSection(region="europe-west1", service_account="run@p.iam.gserviceaccount.com", network="n")
     template = Service(spec=spec_of(predictor), own=own, deployment="d").template(predictor, "digits-v3")
     (container,) = template["containers"]
     assert container["resources"] == {
@@ -174,7 +297,7 @@ def test_a_revision_of_cloud_run_as_it_is_sent() -> None:
 
 
 def test_a_deployed_model_has_the_number_of_its_version_unless_another_one_has_it() -> None:
-    own = VertexEndpointSection(region="r")
+    own = VertexEndpointSection(region="europe-west1")
     first, again = version(3), version(3, image=IMAGE[:-1] + "2")
     spec = spec_of(first)
     place = OnVertex(spec=spec, own=own, parent="projects/p/locations/r", deployment="d")
@@ -195,7 +318,7 @@ def test_a_version_that_may_be_being_undeployed_gets_no_request(weights: tuple[i
     """It is listed until it is; a split among versions that have requests waits for nothing."""
     shares = (20, 80, 0)
     versions = [version(number, weight=weight) for number, weight in enumerate(shares, start=1)]
-    section = VertexEndpointSection(region="r", project="p")
+    section = VertexEndpointSection(region="europe-west1", project="my-project")
     before = OnVertex(spec=spec_of(*versions), own=section, parent="projects/p/locations/r", deployment="d")
     ids = Seen({"name": "endpoints/digits"}).ids(before)
     deployed = [{"id": ids[each.name], "model": f"x/models/{before.model_id(each)}"} for each in versions]
@@ -213,7 +336,7 @@ def test_a_version_that_may_be_being_undeployed_gets_no_request(weights: tuple[i
 
 
 def test_what_takes_too_long_is_cancelled_first_also_when_nobody_looked_for_a_while() -> None:
-    section = VertexEndpointSection(region="r", project="p")
+    section = VertexEndpointSection(region="europe-west1", project="my-project")
     desired = OnVertex(spec=spec_of(version(1)), own=section, parent="projects/p/locations/r", deployment="d")
     what, long_ago = "version 1 to be deployed", time.time() - 3000
     memory = steps.Memory(operations={"operations/1": what}, since={what: long_ago})

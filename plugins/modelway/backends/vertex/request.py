@@ -1,7 +1,7 @@
 """The request for a job on Vertex AI: checked, and the same for the same job and options."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,10 @@ from modelway.backends.base import Job, Options, image_of
 from modelway.backends.folders import generations
 from modelway.backends.folders.stored import StoredFolders
 from modelway.backends.vertex.bodies import Attempt, Document, custom_job
-from modelway.backends.vertex.machines import MachineSpec, machine_for
+from modelway.backends.vertex.rules import NO_GPUS, REQUEST_GPUS
+from modelway.backends.vertex.without_gpus import names_gpus, without_gpus
 from modelway.errors import CapabilityMissing
+from modelway.platforms.google.machines import MachineSpec, machine_for
 
 _GPU_TYPE = "nvidia.com/gpu"
 
@@ -66,8 +68,8 @@ def request_of(job: Job, options: Options, *, folders: StoredFolders) -> VertexR
 
     :raises CapabilityMissing: an option that this backend does not support
     """
-    platform = options.platform
-    machine = machine_of(options)
+    options = _of_its_machines(options)
+    platform, machine = options.platform, machine_of(options)
     if options.gpu_type != _GPU_TYPE:
         raise CapabilityMissing(
             f"{options.gpu_type} requested, the backend 'vertex' names GPUs by their model",
@@ -108,3 +110,18 @@ def machine_of(options: Options) -> MachineSpec:
         machine_type=options.platform.get("machine_type"),
         accelerator=options.platform.get("accelerator"),
     )
+
+
+def _of_its_machines(options: Options) -> Options:
+    """Return the options with what of the section is for the job's own machines.
+
+    :raises CapabilityMissing: it waits for GPUs, and requests none
+    """
+    platform = options.platform
+    if options.gpu:
+        return options
+    if names_gpus(platform):
+        return replace(options, platform=without_gpus(platform))
+    if platform.get("strategy") == "FLEX_START":
+        raise CapabilityMissing(NO_GPUS, do=REQUEST_GPUS)
+    return options
