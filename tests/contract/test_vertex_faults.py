@@ -309,6 +309,22 @@ def test_a_cancelled_job_stays_cancelled_however_often_and_from_wherever(service
     assert submit(backend).attempt == 2
 
 
+@pytest.mark.parametrize("refused", [Refused(400, "It is over."), Refused(409, "It is over."), 404])
+def test_a_job_that_is_over_is_cancelled_whatever_vertex_ai_says_to_that(
+    fake, service, connect, submit, job_of, refused
+):
+    backend = connect()
+    job = job_of(submit(backend))
+    fake.fail(CANCEL, refused)
+    if refused != 404:
+        with pytest.raises(SubmitFailed, match="It is over"):
+            backend.jobs.cancel(job.document["name"])
+        fake.fail(CANCEL, refused)
+    service.stop(job, "SUCCEEDED", 0, "", at_once=True)
+    wait_for(lambda: job.state == "SUCCEEDED", seconds=60, what="its end")
+    backend.jobs.cancel(job.document["name"])
+
+
 def test_a_job_that_somebody_cancels_on_vertex_ai_is_reported(service, connect, submit, job_of):
     backend = connect()
     handle = submit(backend)
