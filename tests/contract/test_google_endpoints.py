@@ -445,6 +445,26 @@ def test_a_change_of_machines_that_fails_on_vertex_leaves_every_version_deployed
     assert vertex.status("tiny") == before
 
 
+def test_what_changes_of_an_endpoint_on_vertex_is_changed_in_place_or_refused(
+    fake: GoogleFake, spec: Make, tmp_path: Path
+) -> None:
+    vertex: Any = opened("vertex", fake, tmp_path)
+    before = vertex.apply(spec({1: 100}, answer_within="5m", labels={"team": "a"}))
+    after = vertex.apply(spec({1: 100}, answer_within="20m", labels={"team": "b"}))
+    assert (after.url, after.predictors) == (before.url, before.predictors)
+    found = vertex.place.find("tiny").endpoint
+    assert found["clientConnectionConfig"] == {"inferenceTimeout": "1200s"}
+    assert found["labels"]["team"] == "b"
+    assert vertex.apply(spec({1: 100}, answer_within="20m", labels={"team": "b"})) == after
+    assert len(fake.calls("aiplatform.projects.locations.endpoints.update")) == 1
+    key = f"projects/p/locations/{REGION}/keyRings/k/cryptoKeys/c"
+    with pytest.raises(
+        InvalidSpec, match=r"that of Google, and the key of an endpoint .* never changes\. Remove kms_key"
+    ):
+        vertex.apply(spec({1: 100}, kms_key=key))
+    assert vertex.status("tiny") == after
+
+
 def test_versions_on_vertex_share_the_machines_of_a_pool(fake: GoogleFake, spec: Make, tmp_path: Path) -> None:
     vertex = opened("vertex", fake, tmp_path)
     assert vertex.apply(spec({1: 50, 2: 50}, pool="shared")).ready
