@@ -125,7 +125,8 @@ def _fixed(desired: Desired, seen: Seen) -> InvalidSpec | None:
     if key == desired.own.kms_key:
         return None
     what = f"its key is {key or 'that of Google'}, and the key of an endpoint of Vertex AI never changes"
-    do = f"{f'Write kms_key: {key}' if key else 'Remove kms_key'}, or delete the endpoint in the console, and deploy again"
+    same = f"Write kms_key: {key}" if key else "Remove kms_key"
+    do = f"{same}, or delete the endpoint in the console, and deploy again"
     return InvalidSpec(what, where=f"endpoint {desired.spec.name}", do=do)
 
 
