@@ -205,6 +205,7 @@ def test_a_quota_that_is_too_small_is_refused_at_once(service, connect, submit, 
     backend = connect()
     options = Options(
         gpu=2,
+        image="image",
         storage={"uri": (tmp_path / "bucket").as_uri()},
         platform={"region": "us-central1", "accelerator": "NVIDIA_L4"},
     )

@@ -60,7 +60,11 @@ def on_vertex_ai(root: Path) -> Iterator[Place]:
             backend=load_backend("vertex", home=root / "home", client=fake.connection()),
             options={
                 "backend": "vertex",
-                "options": {"storage": storage, "platform": {"region": "us-central1", "grace_seconds": 5}},
+                "options": {
+                    "image": "job",
+                    "storage": storage,
+                    "platform": {"region": "us-central1", "grace_seconds": 5},
+                },
             },
             jobs=machines,
             folders="train/g*/*/0-0/*/job",

@@ -162,6 +162,72 @@ def test_a_revision_of_cloud_run_as_it_is_sent() -> None:
     assert (template["revision"], template["timeout"]) == ("digits-v3", "300s")
 
 
+KEY = "projects/p/locations/europe-west1/keyRings/k/cryptoKeys/c"
+FULL = version(
+    3,
+    resources={"cpu": 4, "memory_bytes": 16 * GI, "gpu": 1},
+    autoscaling=Autoscaling(minimum=1, maximum=4),
+    batching={"rows": 8},
+    model="other",
+)
+
+
+def test_google_reads_every_field_that_is_sent_to_cloud_run() -> None:
+    """An unknown key, another type, a value of no enum or a missing field is refused, as Google refuses it."""
+    own = CloudRunSection(
+        region="europe-west1",
+        service_account="run@p.iam.gserviceaccount.com",
+        ingress="internal_and_load_balancer",
+        concurrency=8,
+        network="n",
+        subnet="s",
+        kms_key=KEY,
+        labels={"team": "a"},
+    )
+    service = Service(spec=spec_of(FULL), own=own, deployment="d")
+    body = {
+        **service.service(),
+        "template": service.template(FULL, "digits-v3"),
+        "traffic": service.traffic({"v3": "r"}),
+    }
+    sent = json.loads(json.dumps(body))
+    method = documents.method("run.projects.locations.services.create")
+    assert method.check_body(sent) == sent, "and none of it is of the answer alone"
+    ingress = method.schemas["GoogleCloudRunV2Service"]["properties"]["ingress"]["enum"]
+    for word in ("all", "internal", "internal_and_load_balancer"):
+        assert replace(service, own=own.model_copy(update={"ingress": word})).service()["ingress"] in ingress
+
+
+def test_google_reads_every_field_that_is_sent_to_vertex() -> None:
+    own = VertexEndpointSection(
+        region="europe-west1",
+        service_account="run@p.iam.gserviceaccount.com",
+        machine_type="g2-standard-4",
+        accelerator="NVIDIA_L4",
+        spot=True,
+        labels={"team": "a"},
+        kms_key=KEY,
+    )
+    alone = OnVertex(spec=spec_of(FULL), own=own, parent="projects/p/locations/europe-west1", deployment="d")
+    pooled = replace(alone, own=own.model_copy(update={"pool": "shared", "route": "predict"}))
+    memory = steps.Memory()
+    seen = Seen({**alone.endpoint(), "name": "x/endpoints/digits", "clientConnectionConfig": {}})
+    update = steps.next_step(alone, seen, memory, patience=600)
+    assert isinstance(update, steps.Start)
+    assert update.path == "endpoints/digits:update"
+    for name, body in (
+        ("endpoints.create", alone.endpoint()),
+        ("endpoints.update", update.body),
+        ("models.upload", alone.upload(FULL)),
+        ("models.upload", pooled.upload(FULL)),
+        ("endpoints.deployModel", alone.deploy(FULL, "3")),
+        ("endpoints.deployModel", pooled.deploy(FULL, "3")),
+        ("deploymentResourcePools.create", pooled.pool_body()),
+    ):
+        sent = json.loads(json.dumps(body))
+        assert documents.method(f"aiplatform.projects.locations.{name}").check_body(sent) == sent
+
+
 CONDITION = documents.methods("run")[0].schemas["GoogleCloudRunV2Condition"]["properties"]
 
 

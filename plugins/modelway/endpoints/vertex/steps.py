@@ -133,7 +133,12 @@ def _fixed(desired: Desired, seen: Seen) -> InvalidSpec | None:
 def _time(desired: Desired, seen: Seen, memory: Memory) -> Start | None:
     """Return what sets the time for answers, which no patch of the endpoint does."""
     wanted = desired.endpoint()
-    if memory.has_set_time or seen.endpoint.get("clientConnectionConfig") == wanted["clientConnectionConfig"]:
+    # A split does not wait for it: what runs may be the undeployment of what served before.
+    if (
+        seen.running
+        or memory.has_set_time
+        or seen.endpoint.get("clientConnectionConfig") == wanted["clientConnectionConfig"]
+    ):
         return None
     body = {key: wanted[key] for key in ("displayName", "clientConnectionConfig")}
     name = f"endpoints/{desired.spec.name}"
