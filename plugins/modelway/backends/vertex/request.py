@@ -45,6 +45,10 @@ class VertexRequest:
         """Return the copy of a generation's folder."""
         return generations.job_folder(Path(self.root) / "jobs", self.job) / f"g{generation}"
 
+    def manifests(self) -> list[Document]:
+        """Return what would be created for a first attempt, without the labels that its place gives it."""
+        return [self.body()]
+
     def body(
         self, *, generation: int = 0, attempt: int = 1, token: str | None = None, deployment: str | None = None
     ) -> Document:
