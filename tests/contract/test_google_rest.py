@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from modelway.platforms.google.connection import Source
-from modelway.platforms.google.errors import CredentialsRefused, GoogleError, LostAnswer
+from modelway.platforms.google.errors import CredentialsRefused, GoogleError, LostAnswer, error_of_status
 from modelway.platforms.google.exchange import Retries
 from modelway.platforms.google.operations import read_operation
 from modelway.platforms.google.rest import GoogleApi
@@ -184,6 +184,29 @@ def test_an_operation_ends_with_its_effect(api: GoogleApi, fake: GoogleFake) -> 
     failed = read_operation(api, "aiplatform", again, what="delete the job")
     assert failed.done
     assert str(failed.error) == "delete the job was refused: FAILED_PRECONDITION: It is gone."
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "do"),
+    [
+        (
+            7,
+            "The agent lacks artifactregistry.repositories.downloadArtifacts.",
+            "names to the account that it names, else",
+        ),
+        (8, "Machine type temporarily unavailable, please retry.", "Choose another machine type or region, or try"),
+        (8, "Quota 'custom_model_serving_nvidia_l4_gpus' exceeded.", "have the quota raised"),
+        (14, "The service is unavailable.", "Try again; https://status.cloud.google.com"),
+        (16, "Request had invalid credentials.", "Renew the credentials; what runs continues"),
+    ],
+)
+def test_an_operation_that_failed_says_what_to_do(code: int, message: str, do: str) -> None:
+    """Nothing says whose credentials, and what project, it was of."""
+    found = str(error_of_status({"code": code, "message": message}, call="deploy version 3"))
+    assert found.startswith("deploy version 3 was refused: ")
+    assert message.rstrip(".") in found
+    assert do in found
+    assert " ;" not in found
 
 
 def test_a_key_gives_tokens_and_a_new_one_before_the_old_ends(fake: GoogleFake) -> None:
