@@ -289,6 +289,21 @@ def test_counts_are_of_the_split_that_is(endpoint: Endpoint, fake: GoogleFake, s
     assert [one.requests for one in endpoint.metrics("tiny").values()] == [0, 5]
 
 
+@pytest.mark.parametrize("ahead", [7200, -7200])
+def test_what_is_counted_does_not_depend_on_this_machine_s_clock(
+    endpoint: Endpoint, fake: GoogleFake, spec: Make, ahead: float
+) -> None:
+    """Google's clock is two hours before or behind it; the requests come some minutes after the last change."""
+    fake.clock.advance(ahead)
+    status = endpoint.apply(spec({1: 100}))
+    fake.clock.advance(300)
+    ask(status.url, 10)
+    assert [one.requests for one in endpoint.metrics("tiny").values()] == [10]
+    queries = fake.calls("monitoring.projects.timeSeries.list")
+    assert {one.status for one in queries} == {200}
+    assert all(float(one.query["aggregation.alignmentPeriod"][:-1]) <= 420 for one in queries), "no longer than it was"
+
+
 @pytest.fixture
 def cloud_run(fake: GoogleFake, tmp_path: Path) -> Endpoint:
     return opened("cloud_run", fake, tmp_path)

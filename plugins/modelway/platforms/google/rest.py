@@ -11,11 +11,12 @@ from modelway.platforms.google.connection import GoogleConnection, Source
 from modelway.platforms.google.credentials import GoogleCredentials
 from modelway.platforms.google.errors import GoogleError
 from modelway.platforms.google.exchange import Call, Document, Retries, error_of_exception, read
-from modelway.platforms.google.transport import trusted
+from modelway.platforms.google.transport import clock_ahead, trusted
 
 _log = logging.getLogger(__name__)
 #: items of a page of any list
 PAGE = 200
+_EXACT_SECONDS = 2.0
 
 
 class GoogleApi:
@@ -37,6 +38,7 @@ class GoogleApi:
         self.connection = connection
         self.credentials = credentials or GoogleCredentials(connection)
         self._retries = retries or Retries()
+        self._ahead_seconds = 0.0
         self._http = httpx.Client(timeout=httpx.Timeout(timeout_seconds, connect=10), verify=trusted())
 
     def close(self) -> None:
@@ -152,6 +154,15 @@ class GoogleApi:
 
     def _send(self, call: Call, headers: Mapping[str, str]) -> httpx.Response | httpx.HTTPError:
         try:
-            return self._http.request(**call.request(self.connection, headers))
+            answer = self._http.request(**call.request(self.connection, headers))
         except httpx.HTTPError as error:
             return error
+        self._ahead_seconds = clock_ahead(answer.headers.get("Date"))
+        return answer
+
+    def now(self) -> float:
+        """Return the time by Google's clock, in seconds since the epoch: that of this machine may be wrong.
+
+        It may be a second late, and is never early: an answer says whole seconds.
+        """
+        return time.time() + (self._ahead_seconds + 1.0 if abs(self._ahead_seconds) > _EXACT_SECONDS else 0.0)
