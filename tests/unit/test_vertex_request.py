@@ -177,13 +177,15 @@ def test_everything_that_only_vertex_ai_knows_is_in_the_request(tmp_path):
         (Options(storage={"uri": "gs://b"}), "needs a region"),
         (Options(platform={"region": "us-central1"}), "needs an object store"),
         (Options(platform={"region": "r"}, storage={"uri": "gs://b"}, gpu_type="amd.com/gpu"), "names GPUs by their"),
+        (Options(platform={"region": "r"}, storage={"uri": "gs://b"}), "no image is named, .* Push it to Artifact Reg"),
         (
             Options(platform={"region": "r", "strategy": "FLEX_START"}, storage={"uri": "gs://b"}),
             "GPUs alone, and none",
         ),
     ],
 )
-def test_a_job_without_a_place_is_refused(tmp_path, options, said):
+def test_a_job_without_a_place_or_an_image_is_refused(tmp_path, monkeypatch, options, said):
+    monkeypatch.delenv("MODELWAY_JOB_IMAGE", raising=False)
     with pytest.raises(CapabilityMissing, match=said):
         load_backend("vertex", home=tmp_path).build_request(JOB, options)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from modelway.backends.base import Job, Options, image_of
+from modelway.backends.base import JOB_IMAGE, Job, Options, image_of
 from modelway.backends.folders import generations
 from modelway.backends.folders.stored import StoredFolders
 from modelway.backends.vertex.bodies import Attempt, Document, custom_job
@@ -89,11 +89,16 @@ def request_of(job: Job, options: Options, *, folders: StoredFolders) -> VertexR
             "the backend 'vertex' needs an object store for the jobs' folders",
             do="Set storage.uri in the spec to gs://bucket/prefix",
         )
+    if (image := image_of(options)) == JOB_IMAGE:
+        raise CapabilityMissing(
+            f"no image is named, and the default, {JOB_IMAGE}, is on this machine alone",
+            do="Push it to Artifact Registry, and name it in train.image or MODELWAY_JOB_IMAGE",
+        )
     return VertexRequest(
         job=job,
         options=options,
         contract=job.contract(),
-        image=image_of(options),
+        image=image,
         machine=machine,
         region=platform["region"],
         project=platform.get("project"),
