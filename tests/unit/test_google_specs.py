@@ -8,6 +8,8 @@ from modelway.errors import InvalidSpec
 from modelway.spec.load import load_spec
 from spec_samples import write_model
 
+KEY = "projects/p/locations/europe-west1/keyRings/k/cryptoKeys/c"
+
 
 @pytest.mark.parametrize(
     ("endpoint", "refused"),
@@ -129,6 +131,8 @@ def test_what_a_target_cannot_do_is_refused_by_name(tmp_path: Path, endpoint: st
         "{target: vertex, vertex: {region: r-a1, accelerator: NVIDIA_X9, machine_type: z9-gpu-1}, resources: {gpu: 1}}",
         "{target: vertex, vertex: {region: r-a1, image_repository: r-a1-docker.pkg.dev/my-prod/models}}",
         "{target: vertex, vertex: {region: r-a1, image_repository: registry.example/models}}",
+        "{target: vertex, vertex: {region: r-a1, project: '123456789012', labels: {team: '', a-b_1: x}}}",
+        f"{{target: vertex, vertex: {{region: europe-west1, project: 'example.com:my-project', kms_key: {KEY}}}}}",
         "{target: cloud_run, cloud_run: {region: r-a1, concurrency: 1}, resources: {cpu: 0.5}}",
         # What environments have in common is above them.
         "{target: cloud_run, cloud_run: {region: r-a1}, environments: {dev: {cloud_run: {project: my-dev}}, prod: {}}}",

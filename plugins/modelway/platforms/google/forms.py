@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 from modelway.fields.refusal import Refusal, shown
 
 _REGION = r"^[a-z]+-[a-z]+\d+$"
-_PROJECT = r"^([a-z0-9.-]+:)?[a-z][-a-z0-9]{4,28}[a-z0-9]$"
+_PROJECT = r"^(([a-z0-9.-]+:)?[a-z][-a-z0-9]{4,28}[a-z0-9]|\d{6,19})$"
 _ACCOUNT = r"^[^@\s]+@[^@\s]+\.[a-z]+$"
 _KEY = r"^projects/[^/\s]+/locations/([^/\s]+)/keyRings/[^/\s]+/cryptoKeys/[^/\s]+$"
 _RESERVATION = r"^projects/[^/\s]+/zones/([^/\s]+)-[a-z]/reservations/[^/\s]+$"
