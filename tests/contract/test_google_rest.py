@@ -195,7 +195,7 @@ def test_an_operation_ends_with_its_effect(api: GoogleApi, fake: GoogleFake) -> 
             "names to the account that it names, else",
         ),
         (8, "Machine type temporarily unavailable, please retry.", "Choose another machine type or region, or try"),
-        (8, "Quota 'custom_model_serving_nvidia_l4_gpus' exceeded.", "have the quota raised"),
+        (8, "Insufficient quota 'custom_model_serving_nvidia_l4_gpus'.", "have the quota raised"),
         (14, "The service is unavailable.", "Try again; https://status.cloud.google.com"),
         (16, "Request had invalid credentials.", "Renew the credentials; what runs continues"),
     ],

@@ -211,7 +211,8 @@ def test_google_reads_every_field_that_is_sent_to_vertex() -> None:
     alone = OnVertex(spec=spec_of(FULL), own=own, parent="projects/p/locations/europe-west1", deployment="d")
     pooled = replace(alone, own=own.model_copy(update={"pool": "shared", "route": "predict"}))
     memory = steps.Memory()
-    seen = Seen({**alone.endpoint(), "name": "x/endpoints/digits", "clientConnectionConfig": {}})
+    longer = replace(alone.spec, platform={"answer_within": "1h", "kms_key": KEY})
+    seen = Seen({**alone.endpoint(), "name": "x/endpoints/digits", "description": recorded(longer)})
     update = steps.next_step(alone, seen, memory, patience=600)
     assert isinstance(update, steps.Start)
     assert update.path == "endpoints/digits:update"

@@ -12,7 +12,7 @@ from modelway.endpoints.google.steps import ChangeMemory, Done, Outdated, Patch,
 from modelway.endpoints.vertex.bodies import Desired, Object, recorded
 from modelway.endpoints.vertex.observed import Seen
 from modelway.endpoints.vertex.section import VertexEndpointSection
-from modelway.errors import EndpointNotReady, ImageInvalid, InvalidSpec, ModelwayError
+from modelway.errors import DigestMismatch, EndpointNotReady, ImageInvalid, InvalidSpec, ModelwayError
 from modelway.platforms.google.errors import GoogleError
 
 #: what Vertex AI says of a container that does not serve
@@ -64,7 +64,7 @@ class Memory(ChangeMemory):
     operations: dict[str, str] = field(default_factory=dict)
     #: what took too long: its operation was cancelled, and what comes of it is removed
     late: str = ""
-    #: whether the time for answers was set: Vertex AI may write it in another way than it was sent
+    #: whether it has begun to set the time for answers
     has_set_time: bool = False
 
 
@@ -94,7 +94,7 @@ def next_step(desired: Desired, seen: Seen | None, memory: Memory, *, patience: 
             return Fail(error=late(desired.spec.name, _OTHERS, patience, do=do))
         return Wait(what=_OTHERS)
     memory.since.clear()
-    memory.has_set_time = memory.has_set_time or (isinstance(step, Start) and step.path.endswith(":update"))
+    memory.has_set_time |= isinstance(step, Start) and step.path.endswith(":update")
     return step
 
 
@@ -119,11 +119,20 @@ def _awaited(desired: Desired, memory: Memory, patience: float) -> Step:
     return Wait(what=cancelled)
 
 
+def _applied(seen: Seen) -> VertexEndpointSection | None:
+    """Return the section that was applied last; None where its record cannot be read."""
+    try:
+        return read_platform(seen.record().spec, VertexEndpointSection)
+    except (DigestMismatch, InvalidSpec):
+        return None
+
+
 def _fixed(desired: Desired, seen: Seen) -> InvalidSpec | None:
     """Return why an endpoint cannot become what is desired: its key was chosen when it was made."""
-    key = (seen.endpoint.get("encryptionSpec") or {}).get("kmsKeyName")
-    if key == desired.own.kms_key:
+    before = _applied(seen)
+    if before is None or before.kms_key == desired.own.kms_key:
         return None
+    key = before.kms_key
     what = f"its key is {key or 'that of Google'}, and the key of an endpoint of Vertex AI never changes"
     same = f"Write kms_key: {key}" if key else "Remove kms_key"
     do = f"{same}, or delete the endpoint in the console, and deploy again"
@@ -132,13 +141,9 @@ def _fixed(desired: Desired, seen: Seen) -> InvalidSpec | None:
 
 def _time(desired: Desired, seen: Seen, memory: Memory) -> Start | None:
     """Return what sets the time for answers, which no patch of the endpoint does."""
-    wanted = desired.endpoint()
-    # A split does not wait for it: what runs may be the undeployment of what served before.
-    if (
-        seen.running
-        or memory.has_set_time
-        or seen.endpoint.get("clientConnectionConfig") == wanted["clientConnectionConfig"]
-    ):
+    before, wanted = _applied(seen), desired.endpoint()
+    is_set = before is None or before.answer_within_seconds == desired.own.answer_within_seconds
+    if is_set or memory.has_set_time:
         return None
     body = {key: wanted[key] for key in ("displayName", "clientConnectionConfig")}
     name = f"endpoints/{desired.spec.name}"
@@ -174,7 +179,7 @@ def _split(desired: Desired, seen: Seen, memory: Memory) -> Step:
     if seen.split != split and memory.is_outdated(seen.split):
         return Outdated()
     labels = seen.endpoint.get("labels") or {}
-    body = {"trafficSplit": split, "description": text}
+    body: Object = {"trafficSplit": split, "description": text}
     if not desired.labels.items() <= labels.items():
         # A mask replaces them whole: those of others stay.
         body["labels"] = {**labels, **desired.labels}

@@ -30,6 +30,7 @@ _NAMES = {status: name for name, status in reversed(CODES.values())}
 #: what passes by itself
 _PASSING = (408, 429, 500, 502, 503, 504)
 _LONGEST = 600
+_NO_MACHINES = re.compile(r"temporarily unavailable|insufficient|capacity|stock.?out", re.I)
 
 
 class GoogleError(ModelwayError):
@@ -162,7 +163,7 @@ def _advice(status: int, reason: str, message: str, *, service: str, project: st
         return f"Grant the permission that the message names to {account}; docs/google.md lists the roles"
     if status == 429 and is_rate_limit(message, reason):
         return "Try again in a minute"
-    if status == 429 and re.search(r"temporarily unavailable|insufficient|capacity|stock.?out", message, re.I):
+    if status == 429 and _NO_MACHINES.search(message) and "quota" not in message.lower():
         return "Choose another machine type or region, or try again later: there are no such machines now"
     if status == 429:
         return f"Wait until others are done, request less, or have the quota{of_project} raised (IAM → Quotas)"
