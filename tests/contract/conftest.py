@@ -119,7 +119,8 @@ def options(name, request):
     """What a job may use that asks for nothing else."""
     if name == "vertex":
         bucket = request.getfixturevalue("tmp_path") / "bucket"
-        return Options(storage={"uri": bucket.as_uri()}, platform={"region": "us-central1", "grace_seconds": 5})
+        platform = {"region": "us-central1", "grace_seconds": 5}
+        return Options(image="job", storage={"uri": bucket.as_uri()}, platform=platform)
     if name != "kubernetes":
         return Options()
     namespace, storage = (request.getfixturevalue(each) for each in ("namespace", "storage"))

@@ -1,10 +1,8 @@
-"""The credentials of a connection, each kind against the fake: found, refreshed, and not waited for by a triggerer."""
+"""The credentials of a connection, each kind against the fake: found and refreshed."""
 
-import asyncio
 import json
 import logging
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from modelway.platforms.google.connection import GoogleConnection, connection_of
 from modelway.platforms.google.credentials import GoogleCredentials
 from modelway.platforms.google.errors import CredentialsRefused
 from modelway.platforms.google.exchange import Retries
-from modelway.platforms.google.rest import AsyncGoogleApi, GoogleApi
+from modelway.platforms.google.rest import GoogleApi
 
 from tests.google.accounts import Accounts, key_text
 from tests.google.clock import Clock
@@ -250,35 +248,6 @@ def test_one_token_serves_many_threads(fake: GoogleFake) -> None:
             thread.join()
     assert fake.logins.issued == 1
     assert fake.service(Callers).accounts == [ACCOUNT] * 8
-
-
-def test_the_triggerer_does_other_things_while_a_token_is_fetched(
-    fake: GoogleFake, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    began, may_end = threading.Event(), threading.Event()
-    issue = fake.logins.issue
-
-    def slowly(account: str) -> dict[str, Any]:
-        began.set()
-        assert may_end.wait(60)
-        return issue(account)
-
-    monkeypatch.setattr(fake.logins, "issue", slowly)
-
-    async def calls() -> None:
-        api = AsyncGoogleApi(connected(fake, is_anonymous=False, keyfile_dict=fake.key()))
-        call = asyncio.ensure_future(api.get("aiplatform", JOBS))
-        end = time.monotonic() + 60
-        while not began.is_set() and time.monotonic() < end:
-            await asyncio.sleep(0.01)
-        # The loop runs: were it blocked, nothing would let the token come.
-        assert began.is_set()
-        assert not call.done()
-        may_end.set()
-        await call
-        await api.close()
-
-    asyncio.run(calls())
 
 
 def test_no_log_has_a_secret(fake: GoogleFake, caplog: pytest.LogCaptureFixture) -> None:

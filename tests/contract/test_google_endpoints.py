@@ -289,6 +289,21 @@ def test_counts_are_of_the_split_that_is(endpoint: Endpoint, fake: GoogleFake, s
     assert [one.requests for one in endpoint.metrics("tiny").values()] == [0, 5]
 
 
+@pytest.mark.parametrize("ahead", [7200, -7200])
+def test_what_is_counted_does_not_depend_on_this_machine_s_clock(
+    endpoint: Endpoint, fake: GoogleFake, spec: Make, ahead: float
+) -> None:
+    """Google's clock is two hours before or behind it; the requests come some minutes after the last change."""
+    fake.clock.advance(ahead)
+    status = endpoint.apply(spec({1: 100}))
+    fake.clock.advance(300)
+    ask(status.url, 10)
+    assert [one.requests for one in endpoint.metrics("tiny").values()] == [10]
+    queries = fake.calls("monitoring.projects.timeSeries.list")
+    assert {one.status for one in queries} == {200}
+    assert all(float(one.query["aggregation.alignmentPeriod"][:-1]) <= 420 for one in queries), "no longer than it was"
+
+
 @pytest.fixture
 def cloud_run(fake: GoogleFake, tmp_path: Path) -> Endpoint:
     return opened("cloud_run", fake, tmp_path)
@@ -443,6 +458,26 @@ def test_a_change_of_machines_that_fails_on_vertex_leaves_every_version_deployed
         vertex.apply(replace(wanted, predictors=(broken, *wanted.predictors)))
     eventually(lambda: not vertex.place.running("tiny"))
     assert vertex.status("tiny") == before
+
+
+def test_what_changes_of_an_endpoint_on_vertex_is_changed_in_place_or_refused(
+    fake: GoogleFake, spec: Make, tmp_path: Path
+) -> None:
+    vertex: Any = opened("vertex", fake, tmp_path)
+    before = vertex.apply(spec({1: 100}, answer_within="5m", labels={"team": "a"}))
+    after = vertex.apply(spec({1: 100}, answer_within="20m", labels={"team": "b"}))
+    assert (after.url, after.predictors) == (before.url, before.predictors)
+    found = vertex.place.find("tiny").endpoint
+    assert found["clientConnectionConfig"] == {"inferenceTimeout": "1200s"}
+    assert found["labels"]["team"] == "b"
+    assert vertex.apply(spec({1: 100}, answer_within="20m", labels={"team": "b"})) == after
+    assert len(fake.calls("aiplatform.projects.locations.endpoints.update")) == 1
+    key = f"projects/p/locations/{REGION}/keyRings/k/cryptoKeys/c"
+    with pytest.raises(
+        InvalidSpec, match=r"that of Google, and the key of an endpoint .* never changes\. Remove kms_key"
+    ):
+        vertex.apply(spec({1: 100}, kms_key=key))
+    assert vertex.status("tiny") == after
 
 
 def test_versions_on_vertex_share_the_machines_of_a_pool(fake: GoogleFake, spec: Make, tmp_path: Path) -> None:

@@ -1,16 +1,15 @@
 """Calls of Google's APIs, on the fake of tests/google: what is sent again, what is not, and what each failure says."""
 
-import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from modelway.platforms.google.connection import Source
-from modelway.platforms.google.errors import CredentialsRefused, GoogleError, LostAnswer
+from modelway.platforms.google.errors import CredentialsRefused, GoogleError, LostAnswer, error_of_status
 from modelway.platforms.google.exchange import Retries
-from modelway.platforms.google.operations import operation_of, read_operation, wait_for
-from modelway.platforms.google.rest import AsyncGoogleApi, GoogleApi
+from modelway.platforms.google.operations import read_operation
+from modelway.platforms.google.rest import GoogleApi
 
 from tests.google.clock import Clock
 from tests.google.fake import CUT, LOST_ANSWER, NOT_DONE, Call, GoogleFake, Refused
@@ -175,18 +174,39 @@ def test_values_newer_than_the_documents_arrive_as_they_are(api: GoogleApi, fake
 
 def test_an_operation_ends_with_its_effect(api: GoogleApi, fake: GoogleFake) -> None:
     name = api.post("aiplatform", JOBS, body=JOB)["name"]
-    begun = operation_of(api.delete("aiplatform", name), what="delete the job")
-    again = operation_of(api.delete("aiplatform", name), what="delete the job")
-    assert not begun.done
+    begun, again = (api.delete("aiplatform", name)["name"] for _ in range(2))
+    assert not read_operation(api, "aiplatform", begun, what="delete the job").done
     assert name in fake.service(Jobs).jobs
     fake.clock.advance(61)
-    assert read_operation(api, "aiplatform", begun.name, what="delete the job").result() == {}
+    ended = read_operation(api, "aiplatform", begun, what="delete the job")
+    assert (ended.done, ended.error) == (True, None)
     assert fake.service(Jobs).jobs == {}
-    failed = wait_for(
-        api, "aiplatform", {"name": again.name}, what="delete the job", timeout_seconds=5, interval_seconds=0
-    )
-    with pytest.raises(GoogleError, match=r"delete the job was refused: FAILED_PRECONDITION: It is gone\."):
-        failed.result()
+    failed = read_operation(api, "aiplatform", again, what="delete the job")
+    assert failed.done
+    assert str(failed.error) == "delete the job was refused: FAILED_PRECONDITION: It is gone."
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "do"),
+    [
+        (
+            7,
+            "The agent lacks artifactregistry.repositories.downloadArtifacts.",
+            "names to the account that it names, else",
+        ),
+        (8, "Machine type temporarily unavailable, please retry.", "Choose another machine type or region, or try"),
+        (8, "Insufficient quota 'custom_model_serving_nvidia_l4_gpus'.", "have the quota raised"),
+        (14, "The service is unavailable.", "Try again; https://status.cloud.google.com"),
+        (16, "Request had invalid credentials.", "Renew the credentials; what runs continues"),
+    ],
+)
+def test_an_operation_that_failed_says_what_to_do(code: int, message: str, do: str) -> None:
+    """Nothing says whose credentials, and what project, it was of."""
+    found = str(error_of_status({"code": code, "message": message}, call="deploy version 3"))
+    assert found.startswith("deploy version 3 was refused: ")
+    assert message.rstrip(".") in found
+    assert do in found
+    assert " ;" not in found
 
 
 def test_a_key_gives_tokens_and_a_new_one_before_the_old_ends(fake: GoogleFake) -> None:
@@ -223,21 +243,6 @@ def test_another_clock_is_named(fake: GoogleFake) -> None:
         pytest.raises(CredentialsRefused, match=r"clock is 7\d\d\d s behind Google's.*NTP"),
     ):
         api.get("aiplatform", JOBS)
-
-
-def test_the_triggerer_calls_the_same(fake: GoogleFake) -> None:
-    fake.logins.required = True
-    fake.fail(LIST, 503)
-
-    async def calls() -> list[Any]:
-        api = AsyncGoogleApi(fake.connection(source=Source.KEY, key=fake.key()), retries=QUICK)
-        try:
-            await api.post("aiplatform", JOBS, body=JOB)
-            return [one async for one in api.pages("aiplatform", JOBS, "customJobs")]
-        finally:
-            await api.close()
-
-    assert [one["displayName"] for one in asyncio.run(calls())] == ["j"]
 
 
 def test_no_secret_is_shown(fake: GoogleFake) -> None:

@@ -52,10 +52,10 @@ def connect(fake, tmp_path, monkeypatch):
 def submit(tmp_path):
     code = store_code(tmp_path / "source", "def train(job): ...\n")
 
-    def submitted(backend, *, platform=None, image="image", **fields):
+    def submitted(backend, *, platform=None, image="image", gpu=0, **fields):
         words = {"model": "tiny", "run": "r1", "key": "train", "stage": "train", "action": "train", **fields}
         platform = {"region": "us-central1", **(platform or {})}
-        options = Options(storage={"uri": (tmp_path / "bucket").as_uri()}, platform=platform, image=image)
+        options = Options(storage={"uri": (tmp_path / "bucket").as_uri()}, platform=platform, image=image, gpu=gpu)
         return backend.submit(backend.build_request(Job(**words, module="tiny.py", code=code), options))
 
     return submitted
@@ -205,6 +205,7 @@ def test_a_quota_that_is_too_small_is_refused_at_once(service, connect, submit, 
     backend = connect()
     options = Options(
         gpu=2,
+        image="image",
         storage={"uri": (tmp_path / "bucket").as_uri()},
         platform={"region": "us-central1", "accelerator": "NVIDIA_L4"},
     )
@@ -243,7 +244,8 @@ def test_a_job_of_flex_start_may_wait_for_machines_as_long_as_its_section_says(
     service.prepare_seconds = float("inf")
     backend = connect()
     own = {"max_wait_seconds": 7200} if strategy == "FLEX_START" else {}
-    handle = submit(backend, platform={"strategy": strategy, "start_within_seconds": 60, **own})
+    platform = {"strategy": strategy, "accelerator": "NVIDIA_L4", "start_within_seconds": 60, **own}
+    handle = submit(backend, platform=platform, gpu=1)
     (job,) = service.jobs.values()
     job.document["createTime"] = "2020-01-01T00:00:00Z"
     assert backend.describe(handle).state is JobState.PENDING
@@ -306,6 +308,22 @@ def test_a_cancelled_job_stays_cancelled_however_often_and_from_wherever(service
         assert each.describe(handle).state is JobState.CANCELLED
     assert len(service.fake.calls(CANCEL)) == 1
     assert submit(backend).attempt == 2
+
+
+@pytest.mark.parametrize("refused", [Refused(400, "It is over."), Refused(409, "It is over."), 404])
+def test_a_job_that_is_over_is_cancelled_whatever_vertex_ai_says_to_that(
+    fake, service, connect, submit, job_of, refused
+):
+    backend = connect()
+    job = job_of(submit(backend))
+    fake.fail(CANCEL, refused)
+    if refused != 404:
+        with pytest.raises(SubmitFailed, match="It is over"):
+            backend.jobs.cancel(job.document["name"])
+        fake.fail(CANCEL, refused)
+    service.stop(job, "SUCCEEDED", 0, "", at_once=True)
+    wait_for(lambda: job.state == "SUCCEEDED", seconds=60, what="its end")
+    backend.jobs.cancel(job.document["name"])
 
 
 def test_a_job_that_somebody_cancels_on_vertex_ai_is_reported(service, connect, submit, job_of):

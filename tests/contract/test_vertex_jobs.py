@@ -102,7 +102,7 @@ def test_what_the_code_prints_at_its_end_does_not_decide_why_it_failed(backend, 
 
 def test_a_container_that_never_reaches_the_agent_is_reported_by_what_it_printed(backend, jobs, service, monkeypatch):
     """Such as an image that cannot read the bucket: Cloud Logging has what it printed."""
-    monkeypatch.setattr(service, "broken_images", {"modelway-job:0.1.0": "python3: no module named gcsfs"})
+    monkeypatch.setattr(service, "broken_images", {"job": "python3: no module named gcsfs"})
     handle = jobs(WAITS)
     status = ended(backend, handle)
     assert (status.failure, status.retryable) == (FailureKind.INIT, False)

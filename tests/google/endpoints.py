@@ -16,7 +16,7 @@ from tests.system.registry import Registry
 from tests.tiny_endpoint import model_layer
 from tests.tiny_model import write_model
 
-PROJECT, REGION = "p1", "europe-west1"
+PROJECT, REGION = "my-project", "europe-west1"
 
 
 def push_model(model: Path, repository: str, *, login: tuple[str, str] | tuple[None, None] = (None, None)) -> str:

@@ -15,6 +15,7 @@ A service is a class of a module of its own that registers a handler for each of
 """
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -247,6 +248,11 @@ class _Server(ThreadingHTTPServer):
     fake: GoogleFake
     daemon_threads = True
     request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Report an error, unless a caller was killed."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Closed(Exception):

@@ -24,7 +24,7 @@ _ENDPOINT_ID = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?|[1-9][0-9]{0,8}")
 _MODEL_ID = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
 _DEPLOYED_ID = re.compile(r"[0-9]{1,10}")
 _LABEL = re.compile(r"[a-z0-9_-]{0,63}")
-_FIELDS = ("description", "displayName", "labels", "trafficSplit", "clientConnectionConfig")
+_FIELDS = ("description", "displayName", "labels", "trafficSplit")
 
 
 class VertexEndpoints:
@@ -51,7 +51,7 @@ class VertexEndpoints:
         """Versions whose containers answer every request with 500."""
         self.held: set[str] = set()
         """Versions whose containers never answer."""
-        for verb in ("create", "get", "list", "patch", "delete", "deployModel", "undeployModel"):
+        for verb in ("create", "get", "list", "patch", "delete", "deployModel", "undeployModel", "update"):
             fake.handle(f"{_PLACE}.endpoints.{verb}", getattr(self, f"_{verb}"))
         fake.handle(f"{_PLACE}.models.upload", self._upload)
         for verb in ("get", "list", "delete"):
@@ -163,6 +163,20 @@ class VertexEndpoints:
         if not changed.get("trafficSplit", True):
             endpoint["trafficSplit"] = {}
         return self._document(self._touched(endpoint))
+
+    def _update(self, call: Call) -> Object:
+        """UpdateEndpointLongRunning, which changes one field."""
+        self._settle()
+        endpoint, wanted = self._of(self._endpoints, call.names["name"]), call.body["endpoint"]
+        for key in wanted:
+            if key != "clientConnectionConfig" and wanted[key] != endpoint.get(key):
+                raise Invalid(f"Updating the field {key} is not supported.")
+
+        def done() -> Object:
+            endpoint["clientConnectionConfig"] = wanted["clientConnectionConfig"]
+            return {"response": self._document(self._touched(endpoint))}
+
+        return self._operation(endpoint["name"], done)
 
     def _delete(self, call: Call) -> Object:
         self._settle()

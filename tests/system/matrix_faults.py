@@ -1,6 +1,6 @@
 """The rows of the kill matrix: which processes are killed at which step, and what users do to a run or its task."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from matrix_lab import MatrixLab, end_worker, kill_task_process, kill_worker
@@ -18,6 +18,8 @@ PROCESSES: dict[str, tuple[Callable[[int], None], float]] = {
 }
 #: where a run can stand when a user acts
 SITUATIONS = ("running", "deferred", "without triggerer")
+#: the DAG whose jobs are on a fake of Vertex AI
+VERTEX = "matrix-vertex"
 LIMIT = "limit of the run's time"
 ACTIONS: dict[str, Callable[[MatrixLab, str], None]] = {
     "mark failed": lambda lab, cell: lab.mark(cell, "failed"),
@@ -55,3 +57,8 @@ def ended_by_a_user(situation: str) -> list[Cell]:
     cells[LIMIT] = replace(cells[LIMIT], limited=True, released=False)
     cells["clear"] = replace(cells["clear"], ends=False, again_seconds=None, most_starts=2)
     return list(cells.values())
+
+
+def on_vertex(cells: Iterable[Cell]) -> list[Cell]:
+    """Return the same faults for runs whose jobs are on a fake of Vertex AI."""
+    return [replace(cell, fault=f"{VERTEX} {cell.fault}", dag_id=VERTEX) for cell in cells]

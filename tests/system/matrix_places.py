@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from modelway.backends.base import Backend, load_backend
+from modelway.platforms.google.rest import GoogleApi
 
 from tests.google.fake import GoogleFake
 from tests.google.vertex_jobs import VertexJobs
@@ -55,18 +56,23 @@ def on_vertex_ai(root: Path) -> Iterator[Place]:
     """Give jobs a place on a fake of Vertex AI, whose containers are processes of this machine."""
     machines = root / "machines"
     with GoogleFake(partial(VertexJobs, machines=machines)) as fake:
-        storage = {"uri": (root / "bucket").as_uri()}
+        storage, api = {"uri": (root / "bucket").as_uri()}, GoogleApi(fake.connection())
         yield Place(
-            backend=load_backend("vertex", home=root / "home", client=fake.connection()),
+            backend=load_backend("vertex", home=root / "home", client=api),
             options={
                 "backend": "vertex",
-                "options": {"storage": storage, "platform": {"region": "us-central1", "grace_seconds": 5}},
+                "options": {
+                    "image": "job",
+                    "storage": storage,
+                    "platform": {"region": "us-central1", "grace_seconds": 5},
+                },
             },
             jobs=machines,
             folders="train/g*/*/0-0/*/job",
             environment={"AIRFLOW_CONN_MODELWAY_GOOGLE": fake.airflow_connection()},
         )
         fake.service(VertexJobs).close()
+        api.close()
 
 
 @contextmanager

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from matrix_faults import ACTIONS, STEPS, at_each_step, ended_by_a_user
+from matrix_faults import ACTIONS, STEPS, VERTEX, at_each_step, ended_by_a_user, on_vertex
 from matrix_lab import MatrixLab, matrix_lab, require_killable_cluster, restart_kubernetes_api
-from matrix_places import BACKEND, jobs_place
+from matrix_places import BACKEND, jobs_place, on_vertex_ai
 from matrix_result import Result, check, print_table
 from matrix_walk import walk
 
@@ -31,15 +31,17 @@ def results() -> Iterator[list[Result]]:
 def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MatrixLab]:
     root = tmp_path_factory.mktemp("matrix")
     with ExitStack() as stack:
-        yield stack.enter_context(matrix_lab(root, place=stack.enter_context(jobs_place(root)), parts_die=True))
+        place, vertex = stack.enter_context(jobs_place(root)), stack.enter_context(on_vertex_ai(root))
+        yield stack.enter_context(matrix_lab(root, place=place, parts_die=True, others={VERTEX: vertex}))
 
 
 @pytest.fixture(scope="module")
 def without_triggerer(matrix: MatrixLab, results: list[Result]) -> list[Result]:
     """One walk: runs that outlive the triggerer, and users who end runs and tasks while there is none."""
+    cells = at_each_step("triggerer")
     found = walk(
         matrix,
-        [*at_each_step("triggerer"), *ended_by_a_user(WITHOUT_TRIGGERER)],
+        [*cells, *on_vertex(cells[3:5]), *ended_by_a_user(WITHOUT_TRIGGERER)],
         lambda: matrix.kill_component("triggerer", with_children=True),
         repair=lambda: matrix.bring_back("triggerer"),
     )
@@ -49,6 +51,11 @@ def without_triggerer(matrix: MatrixLab, results: list[Result]) -> list[Result]:
 
 def test_a_killed_triggerer_loses_no_job(without_triggerer):
     check([each for each in without_triggerer if each.fault == "triggerer"], count=6)
+
+
+def test_a_killed_triggerer_loses_no_job_on_vertex_ai(without_triggerer):
+    """Deferred, and as the job has ended: only the triggerer follows it."""
+    check([each for each in without_triggerer if each.fault.startswith(VERTEX)], count=2)
 
 
 def test_a_user_who_ends_the_run_or_task_ends_its_job_without_a_triggerer(without_triggerer):

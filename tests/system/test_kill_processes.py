@@ -5,17 +5,14 @@ One walk for all of it. What kills parts of Airflow and of the cluster is in tes
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 
 import pytest
-from matrix_faults import ACTIONS, IN_WORKER, PROCESSES, ended_by_a_user, killed_at_each_step
+from matrix_faults import ACTIONS, IN_WORKER, PROCESSES, VERTEX, ended_by_a_user, killed_at_each_step, on_vertex
 from matrix_lab import matrix_lab
 from matrix_places import jobs_place, on_vertex_ai
 from matrix_result import Result, check, print_table
 from matrix_walk import Cell, walk
 
-#: the DAG whose jobs are on a fake of Vertex AI
-VERTEX = "matrix-vertex"
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 
@@ -27,22 +24,20 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Result]]:
         place, vertex = stack.enter_context(jobs_place(root)), stack.enter_context(on_vertex_ai(root))
         lab = stack.enter_context(matrix_lab(root, place=place, parts_die=False, others={VERTEX: vertex}))
         cells = [cell for fault in PROCESSES for cell in killed_at_each_step(fault)]
-        results = walk(lab, [*cells, *ended_by_a_user("running"), *ended_by_a_user("deferred"), *on_vertex()])
+        results = walk(lab, [*cells, *ended_by_a_user("running"), *ended_by_a_user("deferred"), *vertex_cells()])
         print_table([each for each in results if each.fault in PROCESSES], columns=IN_WORKER)
         print_table([each for each in results if each.fault in ACTIONS], columns=("running", "deferred"))
         print_table(
             [each for each in results if each.fault.startswith(VERTEX)],
-            columns=("after-submit", "following", "deferred"),
+            columns=(*IN_WORKER, "deferred"),
         )
         yield results
 
 
-def on_vertex() -> list[Cell]:
-    """Return runs whose worker is killed as it has submitted its job or follows it, and one that a user ends."""
+def vertex_cells() -> list[Cell]:
+    """Return runs whose task process is killed at each of its steps, and one that a user ends."""
     marked = next(cell for cell in ended_by_a_user("deferred") if cell.fault == "mark failed")
-    killed = [cell for cell in killed_at_each_step("task process") if cell.step in ("after-submit", "following")]
-    cells = [*killed, marked]
-    return [replace(cell, fault=f"{VERTEX} {cell.fault}", dag_id=VERTEX) for cell in cells]
+    return on_vertex([*killed_at_each_step("task process"), marked])
 
 
 def test_a_killed_task_process_or_worker_loses_no_job(walked):
@@ -50,7 +45,7 @@ def test_a_killed_task_process_or_worker_loses_no_job(walked):
 
 
 def test_a_job_on_vertex_ai_outlives_its_task_and_ends_with_it(walked):
-    check([each for each in walked if each.fault.startswith(VERTEX)], count=3)
+    check([each for each in walked if each.fault.startswith(VERTEX)], count=5)
 
 
 def test_a_worker_that_is_told_to_end_leaves_its_job_running(walked):

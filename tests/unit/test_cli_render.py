@@ -11,6 +11,8 @@ from modelway.spec.document.write import write_document
 from modelway.spec.load import load_spec
 from spec_samples import DEFAULTS, FULL, GOOD_CODE, RICH, write_model
 
+from tests.google import documents
+
 TEXTS = ["yes", "1e-4", "0o17", "0755", "1_000", "1:30", "<<", "null", "~", "", " a", "a: b", "# a", "2026-01-31"]
 TEXTS += ["é\u00a0b", "tab\there", "two\nlines\n", ">= 0.9", "'", '"', "\u2028", "9" * 200, ".5", ".nan", "=", "- a"]
 TEXTS += ["@a", "{{ a }}", "1.0e-05", "\U0001f600"]
@@ -196,6 +198,25 @@ def test_what_would_be_sent_to_kubernetes_is_printed(models: Path, capsys: pytes
         )
         sent = backend.build_request(job, Options(**options_of(spec, stage))).manifests()
         assert found[start : start + len(sent)] == json.loads(json.dumps(sent))
+
+
+def test_what_would_be_sent_to_vertex_ai_is_printed(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Google's own description of a job takes it: training with a GPU, all else without."""
+    spec = (
+        "model: digits\nstorage: {uri: 'gs://b/jobs'}\nvertex: {region: europe-west4, accelerator: NVIDIA_L4}\n"
+        "train: {backend: vertex, image: job, resources: {gpu: 1}}\n"
+    )
+    write_model(models, "digits", spec=spec)
+    assert run("render", "digits", "--backend", "vertex", "--run", "manual__7") == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("# for Vertex AI\n# train\n---\n")
+    found = [document for document in yaml.safe_load_all(printed) if document]
+    for each in found:
+        documents.method("aiplatform.projects.locations.customJobs.create").check_body(each)
+    machines = [each["jobSpec"]["workerPoolSpecs"][0]["machineSpec"]["machineType"] for each in found]
+    assert machines == ["g2-standard-4", *["e2-highmem-2"] * 3]
+    with pytest.raises(ModelwayError, match="Vertex AI has no version"):
+        run("render", "digits", "--backend", "vertex", "--server", "1.30")
 
 
 def test_the_image_job_alone_has_the_login_of_the_registry(models: Path, capsys: pytest.CaptureFixture[str]) -> None:

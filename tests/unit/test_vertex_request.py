@@ -4,9 +4,9 @@ import json
 
 import pytest
 from modelway.backends.base import Job, Options, load_backend
-from modelway.backends.vertex.machines import ACCELERATORS, GENERAL, WITH_GPUS, machine_for
 from modelway.errors import CapabilityMissing
 from modelway.job.agent.cluster import Place, place_of
+from modelway.platforms.google.machines import ACCELERATORS, GENERAL, WITH_GPUS, machine_for
 
 from tests.google import documents
 
@@ -46,6 +46,7 @@ def test_the_smallest_machine_that_has_what_a_job_needs_is_chosen(needs, chosen)
     [
         ({"memory_bytes": 9000 * GIB}, "no machine type has 9000 GiB of memory: the largest, m1-ultramem-160"),
         ({"gpu": 1}, "on Vertex AI a GPU has a model. Set vertex.accelerator, such as NVIDIA_L4"),
+        ({"gpu": 1, "machine_type": "z9-gpu-8"}, "on Vertex AI a GPU has a model"),
         ({"gpu": 3, "accelerator": "NVIDIA_L4"}, "machines with 1 or 2 or 4 or 8 of NVIDIA_L4"),
         ({"gpu": 1, "accelerator": "NVIDIA_L40"}, "NVIDIA_L40 is not known here. Known: NVIDIA_TESLA_T4"),
         ({"accelerator": "NVIDIA_L4"}, "NVIDIA_L4 requested, and no GPU"),
@@ -113,8 +114,38 @@ def test_several_nodes_are_a_pool_of_one_and_a_pool_of_the_others(tmp_path):
     [("FLEX_START", 3600, 4500), ("FLEX_START", 7 * 86400, 7 * 86400), ("SPOT", 7 * 86400, 7 * 86400 + 900)],
 )
 def test_no_job_of_flex_start_requests_more_than_seven_days(tmp_path, strategy, timeout, sent):
-    found = body(tmp_path, platform={"strategy": strategy}, timeout_seconds=timeout)
+    platform = {"strategy": strategy, "accelerator": "NVIDIA_L4"}
+    found = body(tmp_path, gpu=1, platform=platform, timeout_seconds=timeout)
     assert found["jobSpec"]["scheduling"]["timeout"] == f"{sent}s"
+
+
+@pytest.mark.parametrize(
+    ("own", "machine", "strategy"),
+    [
+        ({"accelerator": "NVIDIA_L4", "strategy": "SPOT"}, "e2-highmem-2", "SPOT"),
+        ({"machine_type": "a3-highgpu-8g", "strategy": "FLEX_START", "max_wait_seconds": 7200}, "e2-highmem-2", None),
+        ({"machine_type": "n1-standard-8", "accelerator": "NVIDIA_TESLA_T4"}, "n1-standard-8", None),
+        (
+            {"machine_type": "z9-gpu-8", "accelerator": "NVIDIA_B200", "persistent_resource": "pool"},
+            "e2-highmem-2",
+            None,
+        ),
+        (
+            {"accelerator": "NVIDIA_L4", "reservation": "projects/p/zones/r-a/reservations/x", "kms_key": "k"},
+            "e2-highmem-2",
+            None,
+        ),
+    ],
+)
+def test_a_job_without_gpus_has_a_machine_of_its_own_where_others_have_some(tmp_path, own, machine, strategy):
+    """Such as the evaluation of what was trained on them: the section is all jobs' of a model."""
+    found = body(tmp_path, platform=own)
+    (pool,) = found["jobSpec"]["workerPoolSpecs"]
+    assert pool["machineSpec"] == {"machineType": machine}
+    scheduling = {"strategy": strategy or "STANDARD", "disableRetries": True, "restartJobOnWorkerRestart": False}
+    assert found["jobSpec"]["scheduling"] == scheduling
+    assert "persistentResourceId" not in found["jobSpec"]
+    assert ("encryptionSpec" in found) == ("kms_key" in own), "the key is for every job"
 
 
 def test_everything_that_only_vertex_ai_knows_is_in_the_request(tmp_path):
@@ -146,9 +177,15 @@ def test_everything_that_only_vertex_ai_knows_is_in_the_request(tmp_path):
         (Options(storage={"uri": "gs://b"}), "needs a region"),
         (Options(platform={"region": "us-central1"}), "needs an object store"),
         (Options(platform={"region": "r"}, storage={"uri": "gs://b"}, gpu_type="amd.com/gpu"), "names GPUs by their"),
+        (Options(platform={"region": "r"}, storage={"uri": "gs://b"}), "no image is named, .* Push it to Artifact Reg"),
+        (
+            Options(platform={"region": "r", "strategy": "FLEX_START"}, storage={"uri": "gs://b"}),
+            "GPUs alone, and none",
+        ),
     ],
 )
-def test_a_job_without_a_place_is_refused(tmp_path, options, said):
+def test_a_job_without_a_place_or_an_image_is_refused(tmp_path, monkeypatch, options, said):
+    monkeypatch.delenv("MODELWAY_JOB_IMAGE", raising=False)
     with pytest.raises(CapabilityMissing, match=said):
         load_backend("vertex", home=tmp_path).build_request(JOB, options)
 

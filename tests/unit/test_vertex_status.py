@@ -4,10 +4,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from modelway.backends.base import Handle, JobState
-from modelway.backends.vertex.jobs import VertexJob
+from modelway.backends.vertex.jobs import ACTIVE, OVER, VertexJob
 from modelway.backends.vertex.pace import Pace
 from modelway.backends.vertex.status import not_started, status_of, status_without_job
 from modelway.failures import FailureKind as K
+
+from tests.google import documents
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -25,6 +27,7 @@ def job(state, *, message="", code=0, started=True, age=60):
 @pytest.mark.parametrize(
     ("state", "started", "seen"),
     [
+        ("UNSPECIFIED", False, JobState.PENDING),
         ("QUEUED", False, JobState.PENDING),
         ("PENDING", False, JobState.PENDING),
         ("RUNNING", True, JobState.RUNNING),
@@ -45,6 +48,15 @@ def test_each_state_has_its_counterpart(state, started, seen):
     assert status.state is seen
     if state == "BRAND_NEW":
         assert status.waiting == "its state on Vertex AI is BRAND_NEW, which this version of modelway does not know"
+
+
+def test_every_state_that_google_describes_is_known():
+    """A name that is misspelt here would be one that is newer than modelway."""
+    schema = documents.methods("aiplatform")[0].schemas["GoogleCloudAiplatformV1CustomJob"]
+    described = {name.removeprefix("JOB_STATE_") for name in schema["properties"]["state"]["enum"]}
+    assert described == {*ACTIVE, *OVER, "UNSPECIFIED"}
+    for state in ACTIVE:
+        assert "does not know" not in str(status_of(job(state), (), nodes=1).waiting)
 
 
 def exited(status):

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from modelway.cli.output.candidate_jobs import Task
     from modelway.spec.model import ModelSpec
 
-BACKEND = "kubernetes"
+KUBERNETES = "kubernetes"
+#: the backends whose requests can be printed, to what they are called
+BACKENDS = {KUBERNETES: "Kubernetes", "vertex": "Vertex AI"}
 #: the version that is assumed where no server answers
 COMMON_VERSION = (1, 30)
 #: placeholders for a run's id and a checkpoint's, which only a run has
@@ -48,52 +50,62 @@ def read_version(text: str) -> tuple[int, int]:
     return int(major), int(minor.partition(".")[0])
 
 
-def manifests_text(spec: "ModelSpec", *, run: str | None, server: str | None) -> str:
-    """Return the objects of all jobs of a model's run on Kubernetes, as YAML documents.
+def manifests_text(spec: "ModelSpec", *, backend: str, run: str | None, server: str | None) -> str:
+    """Return the objects of all jobs of a model's run on a backend, as YAML documents.
 
+    :param backend: one of ``BACKENDS``
     :param run: the run's id, which gives the jobs their names
-    :param server: the server's version; None: that of the cluster
+    :param server: the version of Kubernetes' server; None: that of the cluster
     :raises CapabilityMissing: the spec requires what the backend cannot provide
     """
     from modelway.cli.output.candidate_jobs import candidate_lines
     from modelway.spec.document.write import write_document
 
-    version, source = _version(server)
-    lines = [f"# for Kubernetes {version[0]}.{version[1]}{source}"]
+    opened, version = _opened(backend, server)
+    lines = [f"# for {BACKENDS[backend]}{version}"]
     if run is None:
         lines.append(f"# the run's id is {RUN}: it is part of the names; --run sets another")
     if spec.search is not None:
         lines += candidate_lines(spec, spec.search)
-    for stage, request in _requests(spec, f"{spec.model}/{run or RUN}", version):
+    for stage, request in _requests(spec, f"{spec.model}/{run or RUN}", backend, opened):
         lines.append(f"# {stage}")
         lines += [f"---\n{write_document(manifest).rstrip()}" for manifest in request.manifests()]
     return "\n".join(lines) + "\n"
+
+
+def _opened(name: str, server: str | None) -> tuple[Backend, str]:
+    """Return the backend, and its version as a text; it sends nothing."""
+    if name != KUBERNETES:
+        if server is not None:
+            raise InvalidVersion(f"{BACKENDS[name]} has no version", do="Remove --server")
+        return _open(name), ""
+    version, source = _version(server)
+    return _open(name, version=version), f" {version[0]}.{version[1]}{source}"
 
 
 def _version(server: str | None) -> tuple[tuple[int, int], str]:
     if server is not None:
         return read_version(server), ""
     try:
-        return _cluster().version, ", which answers"
+        return cast(_Cluster, _open(KUBERNETES)).version, ", which answers"
     except SubmitFailed:
         return COMMON_VERSION, ": no cluster answers; --server takes another version"
 
 
-def _requests(spec: "ModelSpec", run: str, version: tuple[int, int]) -> Iterator[tuple[str, _Printable]]:
+def _requests(spec: "ModelSpec", run: str, name: str, backend: Backend) -> Iterator[tuple[str, _Printable]]:
     from modelway.cli.output.candidate_jobs import candidate_tasks
     from modelway.spec.options import options_of
 
-    backend = _cluster(version=version)
     training = _stage_tasks(spec) if spec.search is None else candidate_tasks(spec, spec.search)
-    for name, key, action, stage in (*training, *_other_tasks(spec)):
-        options = Options(**options_of(spec, dataclasses.replace(stage, backend=BACKEND)))
+    for title, key, action, stage in (*training, *_other_tasks(spec)):
+        options = Options(**options_of(spec, dataclasses.replace(stage, backend=name)))
         seed = 0 if action in ("verify", "image") else spec.train.seed
-        job = Job(model=spec.model, run=run, key=key, stage=name, action=action, seed=seed)
-        yield name, backend.build_request(job, options)
+        job = Job(model=spec.model, run=run, key=key, stage=title, action=action, seed=seed)
+        yield title, cast(_Printable, backend.build_request(job, options))
 
 
-def _cluster(**settings: Any) -> _Cluster:
-    return cast(_Cluster, load("backends", BACKEND).open(home=Path(), **settings))
+def _open(name: str, **settings: Any) -> Backend:
+    return cast(Backend, load("backends", name).open(home=Path(), **settings))
 
 
 def _stage_tasks(spec: "ModelSpec") -> "Iterator[Task]":

@@ -16,12 +16,14 @@ def add_commands(subparsers: Any) -> None:
         "render",
         help="print a model's spec in full",
         description="Print the values that apply to a model, as YAML: those of the files that it extends, of the "
-        "environment and the defaults included; or with --backend the objects that its jobs are on Kubernetes. "
+        "environment and the defaults included; or with --backend what its jobs are there. "
         "Exit status: 0 printed, 1 the spec has problems.",
     )
     render.add_argument("model", metavar="MODEL", help="a model's name, its folder or its model.yaml")
     render.add_argument("--env", metavar="NAME", help="the environment (default: MODELWAY_ENV, else none)")
-    render.add_argument("--backend", choices=("kubernetes",), help="print what would be sent there for a run's jobs")
+    render.add_argument(
+        "--backend", choices=("kubernetes", "vertex"), help="print what would be sent there for a run's jobs"
+    )
     render.add_argument("--server", metavar="VERSION", help="Kubernetes' version (default: the cluster's that answers)")
     render.add_argument("--run", dest="run_id", metavar="RUN", help="the run's id (default: an example)")
     render.set_defaults(run=print_spec)
@@ -53,7 +55,7 @@ def print_spec(args: argparse.Namespace) -> int:
     if args.backend:
         from modelway.cli._manifests import manifests_text
 
-        sys.stdout.write(manifests_text(spec, run=args.run_id, server=args.server))
+        sys.stdout.write(manifests_text(spec, backend=args.backend, run=args.run_id, server=args.server))
         return 0
     comments = [f"from {' over '.join(display(source) for source in loaded.sources[spec.model])}"]
     if chosen := chosen_environment(args.env):

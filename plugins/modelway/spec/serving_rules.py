@@ -12,6 +12,8 @@ _RESOURCES = {"cpu": "cpu_limit", "memory": "memory_limit", "gpu": "gpu"}
 #: rules of the monitor that compare what servers counted
 _OF_SKETCHES = ("drift", "quality", "volume")
 _DEFAULT_STICKY = {"header": "x-user"}
+#: a section whose keys exclude each other: an environment's replaces it
+_EXCLUSIVE = "sticky"
 
 
 def refused_by_target(endpoint: Mapping[str, Any], *, model: object = None) -> Iterator[tuple[KeyPath, Refusal]]:
@@ -27,11 +29,21 @@ def refused_by_target(endpoint: Mapping[str, Any], *, model: object = None) -> I
     for name, own in environments.items():
         if not isinstance(own, dict):
             continue
-        for path, refusal in _refused({**endpoint, **own}, model):
+        for path, refusal in _refused(_over(endpoint, own), model):
             # where it is inherited, the target is what does not fit, if that is the environment's own
             at = path if path[0] in own else ("target",) if "target" in own else None
             found.setdefault(path if at is None else ("environments", name, *at), refusal)
     yield from found.items()
+
+
+def _over(base: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a section as written with the values that are set above it, as the spec is read."""
+    news = {}
+    for key, value in above.items():
+        below = base.get(key)
+        both = isinstance(value, Mapping) and isinstance(below, Mapping) and key != _EXCLUSIVE
+        news[key] = _over(below, value) if both else value  # type: ignore[arg-type]
+    return {**base, **news}
 
 
 def refused_rules(endpoint: Mapping[str, Any], monitor: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Refusal]]:

@@ -197,17 +197,36 @@ def translate_errors(uri: str, *, submitted: bool = False) -> Iterator[None]:
     except (SubmitFailed, CapabilityMissing):
         raise
     except Exception as error:
-        # gcsfs has no PermissionError.
-        denied = isinstance(error, PermissionError) or str(error).startswith("Forbidden:")
+        # gcsfs has no PermissionError, and calls without credentials where it finds none.
+        anonymous = "Anonymous caller" in str(error)
+        denied = isinstance(error, PermissionError) or str(error).startswith("Forbidden:") or anonymous
         missing = isinstance(error, FileNotFoundError)
         kind = FailureKind.FORBIDDEN if denied else FailureKind.REFUSED if missing else FailureKind.UNREACHABLE
         kind = FailureKind.UNREACHABLE if submitted else kind
         what = "refuses this worker" if denied else "does not answer"
-        do = "Check that the bucket is there, and the worker's credentials for it (such as AWS_ACCESS_KEY_ID)"
-        if denied and uri.startswith("gs:"):
-            do = "Grant the worker's account roles/storage.objectUser on the bucket; roles of a project do not reach "
-            do += "the buckets of another one"
-        raise SubmitFailed(f"the storage {uri} {what}: {' '.join(str(error).split())}", kind=kind, do=do) from error
+        raise SubmitFailed(
+            f"the storage {uri} {what}: {' '.join(str(error).split())}",
+            kind=kind,
+            do=_advice(uri, is_known=denied and not anonymous),
+        ) from error
+
+
+def _advice(uri: str, *, is_known: bool) -> str:
+    """Return what to do about a store that refuses or does not answer.
+
+    :param is_known: whether the store knows who calls, and refuses that account
+    """
+    if not uri.startswith("gs:"):
+        return "Check that the bucket is there, and the worker's credentials for it (such as AWS_ACCESS_KEY_ID)"
+    if is_known:
+        return (
+            "Grant the worker's account roles/storage.objectUser on the bucket; roles of a project do not reach the "
+            "buckets of another one"
+        )
+    return (
+        "Check that the bucket is there, and the worker's own credentials: GOOGLE_APPLICATION_CREDENTIALS or the "
+        "service account of its machine; Airflow's connections are not used for buckets"
+    )
 
 
 def _open(uri: str, options: dict[str, Any] | None) -> tuple[Any, str]:

@@ -14,8 +14,8 @@ from modelway.backends.base import Job, Options
 from modelway.backends.folders import object_store
 from modelway.backends.variables import job_variables
 from modelway.backends.vertex.labels import attempt_labels
-from modelway.backends.vertex.machines import GIB, MachineSpec
 from modelway.backends.vertex.rules import FLEX_START_SECONDS
+from modelway.platforms.google.machines import GIB, MachineSpec
 
 Document = dict[str, Any]
 

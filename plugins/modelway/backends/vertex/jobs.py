@@ -22,6 +22,7 @@ OVER = ("SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED", "PARTIALLY_SUCCEEDED")
 #: jobs of one page of a list
 PAGE = 1000
 _PREFIX = "JOB_STATE_"
+_REFUSALS = (400, 409)
 
 
 @dataclass(frozen=True, order=True)
@@ -187,8 +188,10 @@ class VertexJobs:
         try:
             self.api.post(SERVICE, f"{name}:cancel", idempotent=True)
         except GoogleError as error:
-            # FAILED_PRECONDITION: it is over.
-            if not error.is_absent and error.code != "FAILED_PRECONDITION":
+            if error.is_absent or error.code == "FAILED_PRECONDITION":
+                return
+            # With which code a job that is over refuses it is not documented.
+            if error.status not in _REFUSALS or ((job := self.read(name)) and not job.is_over):
                 raise failure_of(error) from error
 
     def _listed(self, place: Place, text: str) -> list[VertexJob]:

@@ -1,16 +1,18 @@
 """The request for a job on Vertex AI: checked, and the same for the same job and options."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from modelway.backends.base import Job, Options, image_of
+from modelway.backends.base import JOB_IMAGE, Job, Options, image_of
 from modelway.backends.folders import generations
 from modelway.backends.folders.stored import StoredFolders
 from modelway.backends.vertex.bodies import Attempt, Document, custom_job
-from modelway.backends.vertex.machines import MachineSpec, machine_for
+from modelway.backends.vertex.rules import NO_GPUS, REQUEST_GPUS
+from modelway.backends.vertex.without_gpus import names_gpus, without_gpus
 from modelway.errors import CapabilityMissing
+from modelway.platforms.google.machines import MachineSpec, machine_for
 
 _GPU_TYPE = "nvidia.com/gpu"
 
@@ -43,6 +45,10 @@ class VertexRequest:
         """Return the copy of a generation's folder."""
         return generations.job_folder(Path(self.root) / "jobs", self.job) / f"g{generation}"
 
+    def manifests(self) -> list[Document]:
+        """Return what would be created for a first attempt, without the labels that its place gives it."""
+        return [self.body()]
+
     def body(
         self, *, generation: int = 0, attempt: int = 1, token: str | None = None, deployment: str | None = None
     ) -> Document:
@@ -66,8 +72,8 @@ def request_of(job: Job, options: Options, *, folders: StoredFolders) -> VertexR
 
     :raises CapabilityMissing: an option that this backend does not support
     """
-    platform = options.platform
-    machine = machine_of(options)
+    options = _of_its_machines(options)
+    platform, machine = options.platform, machine_of(options)
     if options.gpu_type != _GPU_TYPE:
         raise CapabilityMissing(
             f"{options.gpu_type} requested, the backend 'vertex' names GPUs by their model",
@@ -83,11 +89,16 @@ def request_of(job: Job, options: Options, *, folders: StoredFolders) -> VertexR
             "the backend 'vertex' needs an object store for the jobs' folders",
             do="Set storage.uri in the spec to gs://bucket/prefix",
         )
+    if (image := image_of(options)) == JOB_IMAGE:
+        raise CapabilityMissing(
+            f"no image is named, and the default, {JOB_IMAGE}, is on this machine alone",
+            do="Push it to Artifact Registry, and name it in train.image or MODELWAY_JOB_IMAGE",
+        )
     return VertexRequest(
         job=job,
         options=options,
         contract=job.contract(),
-        image=image_of(options),
+        image=image,
         machine=machine,
         region=platform["region"],
         project=platform.get("project"),
@@ -108,3 +119,18 @@ def machine_of(options: Options) -> MachineSpec:
         machine_type=options.platform.get("machine_type"),
         accelerator=options.platform.get("accelerator"),
     )
+
+
+def _of_its_machines(options: Options) -> Options:
+    """Return the options with what of the section is for the job's own machines.
+
+    :raises CapabilityMissing: it waits for GPUs, and requests none
+    """
+    platform = options.platform
+    if options.gpu:
+        return options
+    if names_gpus(platform):
+        return replace(options, platform=without_gpus(platform))
+    if platform.get("strategy") == "FLEX_START":
+        raise CapabilityMissing(NO_GPUS, do=REQUEST_GPUS)
+    return options

@@ -3,15 +3,18 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from modelway.backends.vertex.machines import machine_for
+from modelway.backends.vertex.without_gpus import names_gpus, without_gpus
 from modelway.errors import CapabilityMissing
 from modelway.fields.refusal import KeyPath, Refusal
 from modelway.fields.units import parse_duration, parse_size
+from modelway.platforms.google.machines import machine_for
 
 #: machines that FLEX_START waits for (Vertex AI, "Use Flex-start VMs"), and the longest time that a job has there
 _FLEX_START = ("NVIDIA_L4", "NVIDIA_TESLA_A100", "NVIDIA_A100_80GB", "NVIDIA_H100_80GB", "NVIDIA_H100_MEGA_80GB")
 FLEX_START = (*_FLEX_START, "NVIDIA_H200_141GB", "NVIDIA_B200")
 FLEX_START_SECONDS = 7 * 86_400
+NO_GPUS = "FLEX_START has machines with GPUs alone, and none is requested"
+REQUEST_GPUS = "Set resources.gpu and vertex.accelerator, or strategy: STANDARD"
 
 
 def refused(spec: Mapping[str, Any], section: KeyPath) -> Iterator[tuple[KeyPath, Refusal]]:
@@ -26,8 +29,22 @@ def refused(spec: Mapping[str, Any], section: KeyPath) -> Iterator[tuple[KeyPath
     yield from _storage(_mapping(spec.get("storage")))
     resources = {**_mapping(_at(spec, ("train",)).get("resources") if section[0] == "train" else None)}
     resources |= _mapping(job.get("resources"))
+    if _requests_gpus({key: value for key, value in spec.items() if key != "endpoint"}):
+        # Other jobs have the machines with GPUs.
+        own = own if resources.get("gpu") or not names_gpus(own) else without_gpus(own)
+    elif own.get("accelerator"):
+        yield ("vertex", "accelerator"), Refusal("no job requests a GPU", do="Set resources.gpu, or remove it")
+    elif own.get("strategy") == "FLEX_START" and not names_gpus(own):
+        yield ("vertex", "strategy"), Refusal(NO_GPUS, do=REQUEST_GPUS)
     yield from _machine(own, resources, section, _mapping(job.get("resources")))
     yield from _flex_start(own, job, resources, section)
+
+
+def _requests_gpus(value: object) -> bool:
+    """Return whether a job below it requests GPUs."""
+    if isinstance(value, Mapping):
+        return bool(_mapping(value.get("resources")).get("gpu")) or any(map(_requests_gpus, value.values()))
+    return isinstance(value, list) and any(map(_requests_gpus, value))
 
 
 def _machine(
@@ -40,7 +57,7 @@ def _machine(
         if not isinstance(gpu, int) or not (cpu is None or isinstance(cpu, int | float)):
             return
         if gpu == 0:
-            # Other jobs of the spec may have the GPUs.
+            # Refused at its own key.
             named[1] = None
         machine_for(cpu=cpu, memory_bytes=memory, gpu=gpu, machine_type=named[0], accelerator=named[1])
     except CapabilityMissing as error:

@@ -1,56 +1,26 @@
 """The section ``vertex`` of a model spec."""
 
-import re
 from collections.abc import Mapping
-from functools import partial
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from modelway.fields.refusal import Refusal, shown
+from modelway.fields.refusal import Refusal
 from modelway.fields.section import Section
 from modelway.fields.values import Duration, EnvironmentName, Text
+from modelway.platforms.google.forms import (
+    Accelerator,
+    Account,
+    Key,
+    Labels,
+    Network,
+    Project,
+    Region,
+    Reservation,
+    check_region_of,
+)
 
-_REGION = r"^[a-z]+-[a-z]+\d+$"
-_PROJECT = r"^([a-z0-9.-]+:)?[a-z][-a-z0-9]{4,28}[a-z0-9]$"
-_NETWORK = r"^projects/\d+/global/networks/[a-z]([-a-z0-9]{0,61}[a-z0-9])?$"
-_KEY = r"^projects/[^/\s]+/locations/[^/\s]+/keyRings/[^/\s]+/cryptoKeys/[^/\s]+$"
-_RESERVATION = r"^projects/[^/\s]+/zones/[^/\s]+/reservations/[^/\s]+$"
-_ACCOUNT = r"^[^@\s]+@[^@\s]+\.[a-z]+$"
-_LABEL = r"^[a-z][a-z0-9_-]{0,62}$"
-_LABEL_VALUE = r"^[a-z0-9_-]{0,63}$"
-#: the prefix of the labels by which jobs are found again
-OWN_LABELS = "modelway"
 MOST_VARIABLES = 80
-MOST_LABELS = 40
-
-
-def _check(pattern: str, form: str, value: str) -> str:
-    if not re.fullmatch(pattern, value):
-        raise Refusal(f"{shown(value)} has another form", do=f"Write {form}")
-    return value
-
-
-def _schema(pattern: str) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "pattern": pattern})
-
-
-Region = Annotated[str, AfterValidator(partial(_check, _REGION, "a region such as us-central1")), _schema(_REGION)]
-Project = Annotated[
-    str, AfterValidator(partial(_check, _PROJECT, "the project's id, such as my-project")), _schema(_PROJECT)
-]
-Network = Annotated[
-    str, AfterValidator(partial(_check, _NETWORK, "projects/NUMBER/global/networks/NAME")), _schema(_NETWORK)
-]
-Key = Annotated[
-    str, AfterValidator(partial(_check, _KEY, "projects/P/locations/R/keyRings/K/cryptoKeys/C")), _schema(_KEY)
-]
-Reservation = Annotated[
-    str,
-    AfterValidator(partial(_check, _RESERVATION, "projects/P/zones/Z/reservations/NAME")),
-    _schema(_RESERVATION),
-]
-Account = Annotated[str, AfterValidator(partial(_check, _ACCOUNT, "its e-mail address")), _schema(_ACCOUNT)]
 
 
 def _plain(value: object) -> object:
@@ -58,15 +28,6 @@ def _plain(value: object) -> object:
         what = "a job on Vertex AI has no secret variables: whoever may see the job could read their values"
         do = "Let the job's code read it from Secret Manager, as vertex.service_account"
         raise Refusal(what, do=do)
-    return value
-
-
-def _labels(value: Mapping[str, str]) -> Mapping[str, str]:
-    for key, text in value.items():
-        if not re.fullmatch(_LABEL, key) or not re.fullmatch(_LABEL_VALUE, text):
-            raise Refusal("has characters that a label cannot have", at=(key,), do="Use a-z, 0-9, _ and -, at most 63")
-        if key.startswith(OWN_LABELS):
-            raise Refusal(f"labels that begin with {OWN_LABELS} are modelway's own", at=(key,), do="Rename it")
     return value
 
 
@@ -81,7 +42,9 @@ class VertexSection(Section):
     machine_type: Text | None = Field(
         default=None, description="Such as n2-standard-8; default: the smallest that has what resources requests"
     )
-    accelerator: Text | None = Field(default=None, description="Model of the GPUs, such as NVIDIA_L4")
+    accelerator: Accelerator | None = Field(
+        default=None, description="Model of the GPUs of jobs that request some, such as NVIDIA_L4"
+    )
     disk_type: Literal["pd-ssd", "pd-standard", "hyperdisk-balanced"] | None = Field(
         default=None, description="Kind of the boot disk; its size is resources.disk; default: pd-ssd"
     )
@@ -99,9 +62,7 @@ class VertexSection(Section):
     persistent_resource: Text | None = Field(
         default=None, description="Id of a persistent resource that the jobs run on, in place of machines of their own"
     )
-    labels: Annotated[Mapping[str, str], Field(max_length=MOST_LABELS), AfterValidator(_labels)] = Field(
-        default_factory=dict, description="More labels of the jobs, such as a cost centre"
-    )
+    labels: Labels = Field(default_factory=dict, description="More labels of the jobs, such as a cost centre")
     kms_key: Key | None = Field(default=None, description="Key of Cloud KMS for the machines' disks")
     env: Annotated[
         Mapping[EnvironmentName, Annotated[str, BeforeValidator(_plain)]], Field(max_length=MOST_VARIABLES)
@@ -125,4 +86,17 @@ class VertexSection(Section):
         if self.reservation and self.strategy != "STANDARD":
             what = f"machines of a reservation are not {self.strategy}"
             raise Refusal(what, at=("reservation",), do="Remove reservation, or set strategy: STANDARD")
+        return self
+
+    @model_validator(mode="after")
+    def _pooled(self) -> Self:
+        if self.persistent_resource and not self.machine_type:
+            what = "jobs on a persistent resource have the machines of one of its pools"
+            do = "Set machine_type to that of the pool, and disk_type as well where it is not pd-ssd"
+            raise Refusal(what, at=("persistent_resource",), do=do)
+        return self
+
+    @model_validator(mode="after")
+    def _in_region(self) -> Self:
+        check_region_of(region=self.region, key=self.kms_key, reservation=self.reservation)
         return self

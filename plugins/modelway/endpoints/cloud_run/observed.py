@@ -14,6 +14,19 @@ _READY, _ROUTES = "Ready", "RoutesReady"
 _FAILED, _SUCCEEDED = "CONDITION_FAILED", "CONDITION_SUCCEEDED"
 #: what Cloud Run says of a container that cannot serve, however often it is started
 _BROKEN = ("HEALTH_CHECK_CONTAINER_ERROR", "CONTAINER_MISSING")
+_READER = "Grant roles/artifactregistry.reader on the image's repository to Cloud Run's service agent"
+#: why a revision cannot begin, to what to do
+_DO = {
+    "CONTAINER_MISSING": "Check that the image is pushed, or set cloud_run.image_repository, which has it copied",
+    "CONTAINER_PERMISSION_DENIED": f"{_READER} (service-PROJECT_NUMBER@serverless-robot-prod.iam.gserviceaccount.com)",
+    "CONTAINER_IMAGE_UNAUTHORIZED": "Have the project's policy of Binary Authorization admit the image",
+    "CONTAINER_IMAGE_AUTHORIZATION_CHECK_FAILED": "Check the project's policy of Binary Authorization, then try again",
+    "ENCRYPTION_KEY_PERMISSION_DENIED": "Grant roles/cloudkms.cryptoKeyEncrypterDecrypter on cloud_run.kms_key to "
+    "Cloud Run's service agent",
+    "ENCRYPTION_KEY_CHECK_FAILED": "Check that cloud_run.kms_key is there and enabled, then try again",
+    "VPC_NETWORK_NOT_FOUND": "Check cloud_run.network and subnet: the subnet is in the service's region",
+    "ACTIVE_REVISION_LIMIT_REACHED": "Remove tags and old services: fewer revisions of the region may be active",
+}
 
 
 @dataclass(frozen=True)
@@ -186,6 +199,17 @@ def is_broken(revision: Mapping[str, Any]) -> bool:
         if each.get("state") == _FAILED
         for key in ("reason", "revisionReason")
     )
+
+
+def advice(revision: Mapping[str, Any]) -> str:
+    """Return what to do about a revision that is not ready, by the reason that Cloud Run gives; empty without one."""
+    reasons = (
+        each.get(key)
+        for each in revision.get("conditions") or ()
+        if each.get("state") == _FAILED
+        for key in ("reason", "revisionReason")
+    )
+    return next((_DO[reason] for reason in reasons if reason in _DO), "")
 
 
 def said(resource: Mapping[str, Any]) -> str:

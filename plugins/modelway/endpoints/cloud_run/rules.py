@@ -3,7 +3,7 @@
 Sources: Cloud Run's pages on CPU, memory limits and GPUs, and its API v2 (ResourceRequirements).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from modelway.endpoints.base import EndpointSpec
@@ -25,6 +25,7 @@ _MEMORY = {
 }
 _LEAST_CPU, _GPU_CPU, _GPU_MEMORY = 0.08, 4, 16 * _GIBIBYTE
 _LONGEST_ANSWER = 3600
+_MOST_INSTANCES = int(CloudRunSection.model_fields["max_instances"].default)
 _LONGEST = {"answer_within": (_LONGEST_ANSWER, "Cloud Run ends a request after 1h")}
 
 
@@ -99,7 +100,28 @@ def refused(endpoint: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Refusal]]:
     for path, resources in _resources(endpoint):
         if found := refused_resources(resources):
             yield (*path, "resources", found[0]), found[1]
+    if isinstance(section, Mapping):
+        cpus = [resources.get("cpu") for _, resources in _resources(endpoint)]
+        yield from ((("cloud_run", key), refusal) for key, refusal in refused_together(section, cpus))
     yield from refused_shares(endpoint)
+
+
+def refused_together(section: Mapping[str, Any], cpus: Sequence[float | None]) -> Iterator[tuple[str, Refusal]]:
+    """Find keys of the section ``cloud_run`` that exclude others.
+
+    :param cpus: of the predictors' instances
+    """
+    least, most = section.get("min_instances", 0), section.get("max_instances", _MOST_INSTANCES)
+    if isinstance(least, int) and isinstance(most, int) and least > most:
+        yield "min_instances", Refusal(f"at least {least} instances, and at most {most}", do=f"Write {most} or less")
+    if not any(cpu and cpu < 1 for cpu in cpus):
+        return
+    if isinstance(section.get("concurrency"), int) and section["concurrency"] > 1:
+        what = "an instance with less than 1 CPU gets one request at a time"
+        yield "concurrency", Refusal(what, do="Write concurrency: 1, or resources: {cpu: 1}")
+    if section.get("cpu_always") is True:
+        what = "an instance with less than 1 CPU has it during requests alone"
+        yield "cpu_always", Refusal(what, do="Remove it, or write resources: {cpu: 1}")
 
 
 def _resources(endpoint: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Mapping[str, Any]]]:
@@ -123,6 +145,8 @@ def check_own(spec: EndpointSpec, own: CloudRunSection) -> None:
         raise InvalidSpec("cloud_run needs a region", where=where, do="Write cloud_run: {region: europe-west1}")
     if own.answer_within_seconds > _LONGEST_ANSWER:
         raise InvalidSpec("answer_within: Cloud Run ends a request after 1h", where=where, do="Write 1h or less")
+    for _, excluded in refused_together(own.model_dump(), [each.resources.get("cpu") for each in spec.predictors]):
+        raise CapabilityMissing(excluded.what, where=where, do=excluded.do)
     for each in spec.predictors:
         if found := refused_resources(each.resources):
             refusal = found[1]

@@ -1,6 +1,5 @@
 """The section ``endpoint.cloud_run`` of a model spec."""
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -8,6 +7,7 @@ from pydantic import Field, model_validator
 from modelway.fields.reread import with_durations
 from modelway.fields.section import Section
 from modelway.fields.values import Duration, Text
+from modelway.platforms.google.forms import Account, InstanceAccelerator, Key, Labels, Project, Region
 
 Ingress = Literal["all", "internal", "internal_and_load_balancer"]
 
@@ -15,12 +15,12 @@ Ingress = Literal["all", "internal", "internal_and_load_balancer"]
 class CloudRunSection(Section):
     """Where on Cloud Run versions are served, who may call them, and what an instance is like."""
 
-    project: Text | None = Field(default=None, description="Project; default: that of the connection modelway_google")
-    region: Text | None = Field(default=None, description="Region, such as europe-west1; needed")
+    project: Project | None = Field(default=None, description="Project; default: the connection's")
+    region: Region | None = Field(default=None, description="Region, such as europe-west1; needed")
     image_repository: Text | None = Field(
         default=None, description="Repository that images are copied to before they run, by digest; default: none is"
     )
-    service_account: Text | None = Field(
+    service_account: Account | None = Field(
         default=None, description="E-mail of the account that instances run as; default: the project's own for Compute"
     )
     ingress: Ingress = Field(default="all", description="Networks that requests may come from")
@@ -37,12 +37,14 @@ class CloudRunSection(Section):
         default=None, ge=1, le=1000, description="Requests at a time that an instance gets; default: 80, below 1 CPU 1"
     )
     cpu_always: bool = Field(default=False, description="Whether instances have CPU (and cost) between requests, too")
-    accelerator: Text = Field(default="nvidia-l4", description="Type of the GPU, where resources.gpu is 1")
+    accelerator: InstanceAccelerator = Field(
+        default="nvidia-l4", description="Type of the GPU, where resources.gpu is 1"
+    )
     zonal_redundancy: bool = Field(default=False, description="Whether GPUs are reserved in a second zone, too")
     network: Text | None = Field(default=None, description="VPC network that instances send to; default: none")
     subnet: Text | None = Field(default=None, description="Subnet of that network")
-    kms_key: Text | None = Field(default=None, description="Key of Cloud KMS that the image is encrypted with")
-    labels: Mapping[str, str] = Field(default_factory=dict, description="Labels of service and revisions, for bills")
+    kms_key: Key | None = Field(default=None, description="Key of Cloud KMS that the image is encrypted with")
+    labels: Labels = Field(default_factory=dict, description="Labels of service and revisions, for bills")
     answer_within_seconds: Duration = Field(
         default=300, alias="answer_within", description="Time for the answer to a request, at most 1h"
     )

@@ -105,7 +105,8 @@ def _failed(desired: Desired, seen: Seen, predictor: Predictor, revision: Object
     where = f"endpoint {desired.spec.name}, revision {str(revision['name']).rpartition('/')[2]}"
     why, version = observed.said(revision), predictor.version
     log = str(revision.get("logUri") or "")
-    do = f"Read its log{f' ({log})' if log else ''}; the split is as it was"
+    do = observed.advice(revision) or f"Read its log{f' ({log})' if log else ''}"
+    do = f"{do}; the split is as it was"
     error: ModelwayError
     if late is None and observed.is_broken(revision):
         error = ImageInvalid(f"version {version} cannot be served: {why}", where=where, do=do)

@@ -140,7 +140,7 @@ def _network(own: CloudRunSection) -> Object | None:
 def _scaling(own: CloudRunSection, predictor: Predictor) -> Object:
     scaling = predictor.autoscaling
     if scaling is None:
-        return {"minInstanceCount": own.min_instances, "maxInstanceCount": max(own.max_instances, own.min_instances)}
+        return {"minInstanceCount": own.min_instances, "maxInstanceCount": own.max_instances}
     return {"minInstanceCount": scaling.minimum, "maxInstanceCount": scaling.maximum}
 
 

@@ -12,7 +12,7 @@ from modelway.endpoints.google.steps import ChangeMemory, Done, Outdated, Patch,
 from modelway.endpoints.vertex.bodies import Desired, Object, recorded
 from modelway.endpoints.vertex.observed import Seen
 from modelway.endpoints.vertex.section import VertexEndpointSection
-from modelway.errors import EndpointNotReady, ImageInvalid, InvalidSpec, ModelwayError
+from modelway.errors import DigestMismatch, EndpointNotReady, ImageInvalid, InvalidSpec, ModelwayError
 from modelway.platforms.google.errors import GoogleError
 
 #: what Vertex AI says of a container that does not serve
@@ -64,6 +64,8 @@ class Memory(ChangeMemory):
     operations: dict[str, str] = field(default_factory=dict)
     #: what took too long: its operation was cancelled, and what comes of it is removed
     late: str = ""
+    #: whether it has begun to set the time for answers
+    has_set_time: bool = False
 
 
 def next_step(desired: Desired, seen: Seen | None, memory: Memory, *, patience: float) -> Step:
@@ -81,15 +83,18 @@ def next_step(desired: Desired, seen: Seen | None, memory: Memory, *, patience: 
         return Start(path="endpoints", body=desired.endpoint(), params=params, what="the endpoint to be made")
     if seen.owner != desired.deployment:
         return Fail(error=_foreign(desired, seen))
+    if (fixed := _fixed(desired, seen)) is not None:
+        return Fail(error=fixed)
     if memory.split is None:
         memory.split = seen.split
-    step = _missing(desired, seen) or _split(desired, seen, memory)
+    step = _time(desired, seen, memory) or _missing(desired, seen) or _split(desired, seen, memory)
     if seen.running and (isinstance(step, Start) or _gives_requests_anew(step, seen)):
         if memory.seconds(_OTHERS) > patience:
             do = "See in the console what runs on it, then deploy again; the split is as it was"
             return Fail(error=late(desired.spec.name, _OTHERS, patience, do=do))
         return Wait(what=_OTHERS)
     memory.since.clear()
+    memory.has_set_time |= isinstance(step, Start) and step.path.endswith(":update")
     return step
 
 
@@ -112,6 +117,38 @@ def _awaited(desired: Desired, memory: Memory, patience: float) -> Step:
         do = "The operation does not end, and the split is as it was; the next deployment uses or removes what it makes"
         return Fail(error=late(desired.spec.name, what, patience, do=do))
     return Wait(what=cancelled)
+
+
+def _applied(seen: Seen) -> VertexEndpointSection | None:
+    """Return the section that was applied last; None where its record cannot be read."""
+    try:
+        return read_platform(seen.record().spec, VertexEndpointSection)
+    except (DigestMismatch, InvalidSpec):
+        return None
+
+
+def _fixed(desired: Desired, seen: Seen) -> InvalidSpec | None:
+    """Return why an endpoint cannot become what is desired: its key was chosen when it was made."""
+    before = _applied(seen)
+    if before is None or before.kms_key == desired.own.kms_key:
+        return None
+    key = before.kms_key
+    what = f"its key is {key or 'that of Google'}, and the key of an endpoint of Vertex AI never changes"
+    same = f"Write kms_key: {key}" if key else "Remove kms_key"
+    do = f"{same}, or delete the endpoint in the console, and deploy again"
+    return InvalidSpec(what, where=f"endpoint {desired.spec.name}", do=do)
+
+
+def _time(desired: Desired, seen: Seen, memory: Memory) -> Start | None:
+    """Return what sets the time for answers, which no patch of the endpoint does."""
+    before, wanted = _applied(seen), desired.endpoint()
+    is_set = before is None or before.answer_within_seconds == desired.own.answer_within_seconds
+    if is_set or memory.has_set_time:
+        return None
+    body = {key: wanted[key] for key in ("displayName", "clientConnectionConfig")}
+    name = f"endpoints/{desired.spec.name}"
+    what = "the time for answers to be set"
+    return Start(path=f"{name}:update", body={"endpoint": {"name": f"{desired.parent}/{name}", **body}}, what=what)
 
 
 def _missing(desired: Desired, seen: Seen) -> Start | None:
@@ -141,8 +178,13 @@ def _split(desired: Desired, seen: Seen, memory: Memory) -> Step:
     split, text = desired.split(ids), recorded(desired.spec)
     if seen.split != split and memory.is_outdated(seen.split):
         return Outdated()
-    if seen.split != split or seen.endpoint.get("description") != text:
-        return Patch(body={"trafficSplit": split, "description": text}, mask=("trafficSplit", "description"))
+    labels = seen.endpoint.get("labels") or {}
+    body: Object = {"trafficSplit": split, "description": text}
+    if not desired.labels.items() <= labels.items():
+        # A mask replaces them whole: those of others stay.
+        body["labels"] = {**labels, **desired.labels}
+    if seen.split != split or seen.endpoint.get("description") != text or "labels" in body:
+        return Patch(body=body, mask=tuple(body))
     strays = [key for key in seen.deployed if key not in ids.values()]
     if strays:
         path = f"endpoints/{desired.spec.name}:undeployModel"

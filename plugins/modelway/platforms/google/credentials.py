@@ -1,6 +1,6 @@
 """The credentials of a connection: found, refreshed before they end, and given as headers of requests.
 
-Everything here may block: it reads files and asks for tokens. The asynchronous calls do it in a thread.
+Everything here may block: it reads files and asks for tokens. The triggerer does it in threads.
 """
 
 import json
@@ -47,7 +47,7 @@ class GoogleCredentials:
                 self._find()
         return self._project
 
-    def fresh_headers(self) -> dict[str, str] | None:
+    def _fresh_headers(self) -> dict[str, str] | None:
         """Return the headers without waiting; None where a token must be fetched first."""
         if self._connection.source is Source.ANONYMOUS:
             return self._with_quota({})
@@ -61,7 +61,7 @@ class GoogleCredentials:
 
         :raises CredentialsRefused: there are no credentials, or they are not accepted
         """
-        if (known := self.fresh_headers()) is not None:
+        if (known := self._fresh_headers()) is not None:
             return known
         with self._using():
             found = self._find()
@@ -71,7 +71,7 @@ class GoogleCredentials:
 
     def refused(self, headers: Mapping[str, str]) -> None:
         """Fetch a new token at the next call: an API refused these headers, however long they should be good for."""
-        # Without the lock, which a thread may have that fetches a token: an event loop calls this.
+        # Without the lock, which a thread may have that fetches a token.
         found = self._found
         if found is not None and headers.get("Authorization") == f"Bearer {found.token}":
             found.token = None

@@ -30,6 +30,7 @@ _NAMES = {status: name for name, status in reversed(CODES.values())}
 #: what passes by itself
 _PASSING = (408, 429, 500, 502, 503, 504)
 _LONGEST = 600
+_NO_MACHINES = re.compile(r"temporarily unavailable|insufficient|capacity|stock.?out", re.I)
 
 
 class GoogleError(ModelwayError):
@@ -148,7 +149,7 @@ def _service(info: Mapping[str, Any], message: str) -> str:
 def _advice(status: int, reason: str, message: str, *, service: str, project: str, where: str) -> str | None:
     of_project = f" of project {project}" if project else ""
     if status == 401:
-        return f"Renew the credentials of {where}; what runs continues meanwhile"
+        return f"Renew the credentials{f' of {where}' if where else ''}; what runs continues meanwhile"
     if reason == "SERVICE_DISABLED" or (status == 403 and "has not been used in project" in message):
         return (
             f"Enable {service or 'the API'} in the project{f' {project}' if project else ''} (APIs & Services → "
@@ -157,9 +158,13 @@ def _advice(status: int, reason: str, message: str, *, service: str, project: st
     if status == 403 and ("billing" in reason.lower() or "billing" in message.lower()):
         return f"Link a billing account to the project{f' {project}' if project else ''}"
     if status == 403:
-        return f"Grant the permission that the message names to the account of {where}; docs/google.md lists the roles"
+        # An operation was allowed to begin: it is an agent of Google's, or the account that servers run as.
+        account = f"the account of {where}" if where else "the account that it names, else to the service agent"
+        return f"Grant the permission that the message names to {account}; docs/google.md lists the roles"
     if status == 429 and is_rate_limit(message, reason):
         return "Try again in a minute"
+    if status == 429 and _NO_MACHINES.search(message) and "quota" not in message.lower():
+        return "Choose another machine type or region, or try again later: there are no such machines now"
     if status == 429:
         return f"Wait until others are done, request less, or have the quota{of_project} raised (IAM → Quotas)"
     if status == NOT_FOUND:

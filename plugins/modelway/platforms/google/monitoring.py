@@ -4,7 +4,6 @@ Source: the Cloud Monitoring API v3, ``projects.timeSeries.list``.
 """
 
 import math
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -47,7 +46,7 @@ def sums(api: GoogleApi, project: str, query: Query) -> list[Sums]:
 
     :raises GoogleError: it was refused, or not answered
     """
-    periods = max(1, math.ceil((time.time() - query.since) / _PERIOD_SECONDS))
+    periods = max(1, math.ceil((api.now() - query.since) / _PERIOD_SECONDS))
     params = {
         "filter": f'metric.type = "{query.metric}" AND {query.filter}',
         "interval.startTime": _timestamp(query.since),

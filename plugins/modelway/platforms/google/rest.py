@@ -1,10 +1,9 @@
-"""Calls of Google's APIs over REST on plain data, for workers and, asynchronously, for the triggerer."""
+"""Calls of Google's APIs over REST on plain data; the triggerer makes them in threads."""
 
-import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import httpx
 
@@ -12,16 +11,16 @@ from modelway.platforms.google.connection import GoogleConnection, Source
 from modelway.platforms.google.credentials import GoogleCredentials
 from modelway.platforms.google.errors import GoogleError
 from modelway.platforms.google.exchange import Call, Document, Retries, error_of_exception, read
-from modelway.platforms.google.transport import trusted
+from modelway.platforms.google.transport import clock_ahead, trusted
 
 _log = logging.getLogger(__name__)
 #: items of a page of any list
 PAGE = 200
-Answered = TypeVar("Answered")
+_EXACT_SECONDS = 2.0
 
 
-class _Calls(Generic[Answered]):
-    """What both ways of calling share: the verbs, and what an answer means."""
+class GoogleApi:
+    """The calls of one connection; for several threads."""
 
     def __init__(
         self,
@@ -39,17 +38,38 @@ class _Calls(Generic[Answered]):
         self.connection = connection
         self.credentials = credentials or GoogleCredentials(connection)
         self._retries = retries or Retries()
-        self._timeout = httpx.Timeout(timeout_seconds, connect=10)
+        self._ahead_seconds = 0.0
+        self._http = httpx.Client(timeout=httpx.Timeout(timeout_seconds, connect=10), verify=trusted())
 
-    def call(self, call: Call) -> Answered:
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+        self.credentials.close()
+
+    def __enter__(self) -> "GoogleApi":
+        """Return it."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connections."""
+        self.close()
+
+    def call(self, call: Call) -> Document:
         """Send a call, again after what may pass.
 
         :raises LostAnswer: it was not answered and may have happened
         :raises GoogleError: it was refused
         """
-        raise NotImplementedError
+        number = 0
+        while True:
+            headers = self.credentials.headers()
+            outcome = self._outcome(call, self._send(call, headers), headers)
+            if not isinstance(outcome, GoogleError):
+                return outcome
+            time.sleep(self._pause(call, number, outcome))
+            number += 1
 
-    def get(self, service: str, path: str, *, params: Mapping[str, Any] | None = None) -> Answered:
+    def get(self, service: str, path: str, *, params: Mapping[str, Any] | None = None) -> Document:
         """Return a resource.
 
         :param service: a key of ``ENDPOINTS``
@@ -66,7 +86,7 @@ class _Calls(Generic[Answered]):
         params: Mapping[str, Any] | None = None,
         body: Mapping[str, Any] | None = None,
         idempotent: bool = False,
-    ) -> Answered:
+    ) -> Document:
         """Create a resource, or call a method of one.
 
         :param idempotent: whether doing it twice is the same as once, so that an attempt without an answer is repeated
@@ -85,13 +105,13 @@ class _Calls(Generic[Answered]):
         params: Mapping[str, Any] | None = None,
         body: Mapping[str, Any],
         idempotent: bool = False,
-    ) -> Answered:
+    ) -> Document:
         """Change a resource; see ``post``. With an etag it is not idempotent: the first attempt changes the etag."""
         return self.call(
             Call(method="PATCH", service=service, path=path, params=params or {}, body=body, idempotent=idempotent)
         )
 
-    def delete(self, service: str, path: str, *, params: Mapping[str, Any] | None = None) -> Answered:
+    def delete(self, service: str, path: str, *, params: Mapping[str, Any] | None = None) -> Document:
         """Delete a resource; an attempt that was not answered is repeated, so a 404 may be of the first one."""
         return self.call(Call(method="DELETE", service=service, path=path, params=params or {}, idempotent=True))
 
@@ -117,39 +137,6 @@ class _Calls(Generic[Answered]):
         _log.warning("%s Trying again in %.1f s.", error, seconds)
         return seconds
 
-
-class GoogleApi(_Calls[Document]):
-    """The calls of a worker or a command; for several threads."""
-
-    def __init__(self, connection: GoogleConnection, **options: Any) -> None:
-        """See ``_Calls``."""
-        super().__init__(connection, **options)
-        self._http = httpx.Client(timeout=self._timeout, verify=trusted())
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
-        self.credentials.close()
-
-    def __enter__(self) -> "GoogleApi":
-        """Return it."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the connections."""
-        self.close()
-
-    def call(self, call: Call) -> Document:
-        """See ``_Calls.call``."""
-        number = 0
-        while True:
-            headers = self.credentials.headers()
-            outcome = self._outcome(call, self._send(call, headers), headers)
-            if not isinstance(outcome, GoogleError):
-                return outcome
-            time.sleep(self._pause(call, number, outcome))
-            number += 1
-
     def pages(
         self, service: str, path: str, items: str, *, params: Mapping[str, Any] | None = None
     ) -> Iterator[Document]:
@@ -167,61 +154,15 @@ class GoogleApi(_Calls[Document]):
 
     def _send(self, call: Call, headers: Mapping[str, str]) -> httpx.Response | httpx.HTTPError:
         try:
-            return self._http.request(**call.request(self.connection, headers))
+            answer = self._http.request(**call.request(self.connection, headers))
         except httpx.HTTPError as error:
             return error
+        self._ahead_seconds = clock_ahead(answer.headers.get("Date"))
+        return answer
 
+    def now(self) -> float:
+        """Return the time by Google's clock, in seconds since the epoch: that of this machine may be wrong.
 
-class AsyncGoogleApi(_Calls[Awaitable[Document]]):
-    """The same calls for the triggerer: nothing of it blocks the event loop; credentials are found in a thread.
-
-    It belongs to the event loop that first calls it.
-    """
-
-    def __init__(self, connection: GoogleConnection, **options: Any) -> None:
-        """See ``_Calls``."""
-        super().__init__(connection, **options)
-        self._http: httpx.AsyncClient | None = None
-
-    async def close(self) -> None:
-        """Close the connections."""
-        if self._http is not None:
-            await self._http.aclose()
-        self.credentials.close()
-
-    async def call(self, call: Call) -> Document:
-        """See ``_Calls.call``."""
-        number = 0
-        while True:
-            headers = self.credentials.fresh_headers()
-            if headers is None:
-                headers = await asyncio.to_thread(self.credentials.headers)
-            outcome = self._outcome(call, await self._send(call, headers), headers)
-            if not isinstance(outcome, GoogleError):
-                return outcome
-            await asyncio.sleep(self._pause(call, number, outcome))
-            number += 1
-
-    async def pages(
-        self, service: str, path: str, items: str, *, params: Mapping[str, Any] | None = None
-    ) -> AsyncIterator[Document]:
-        """See ``GoogleApi.pages``."""
-        token = ""
-        while True:
-            query = {"pageSize": PAGE, **(params or {}), "pageToken": token or None}
-            answer = await self.get(service, path, params=query)
-            for item in answer.get(items) or ():
-                yield item
-            token = answer.get("nextPageToken") or ""
-            if not token:
-                return
-
-    async def _send(self, call: Call, headers: Mapping[str, str]) -> httpx.Response | httpx.HTTPError:
-        if self._http is None:
-            # The first one of a process reads the certificates of the authorities.
-            verify = await asyncio.to_thread(trusted)
-            self._http = httpx.AsyncClient(timeout=self._timeout, verify=verify)
-        try:
-            return await self._http.request(**call.request(self.connection, headers))
-        except httpx.HTTPError as error:
-            return error
+        It may be a second late, and is never early: an answer says whole seconds.
+        """
+        return time.time() + (self._ahead_seconds + 1.0 if abs(self._ahead_seconds) > _EXACT_SECONDS else 0.0)

@@ -69,11 +69,13 @@ class Transport:
         except httpx.HTTPError as error:
             message = f"{httpx.URL(url).host} does not answer ({type(error).__name__})"
             raise TransportError(message, retryable=True) from error
-        self._compare_clocks(answer.headers.get("Date"))
+        self.skew_seconds = clock_ahead(answer.headers.get("Date"))
         return Answer(status=answer.status_code, headers=answer.headers, data=answer.content)
 
-    def _compare_clocks(self, date: str | None) -> None:
-        try:
-            self.skew_seconds = parsedate_to_datetime(date or "").timestamp() - time.time()
-        except (ValueError, TypeError):
-            self.skew_seconds = 0.0
+
+def clock_ahead(date: str | None) -> float:
+    """Return how many seconds a server's clock is before this machine's, by the header ``Date`` of its answer."""
+    try:
+        return parsedate_to_datetime(date or "").timestamp() - time.time()
+    except (ValueError, TypeError):
+        return 0.0

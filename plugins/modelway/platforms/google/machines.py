@@ -1,4 +1,4 @@
-"""The machine types of Vertex AI's training, and the smallest that has what a job needs.
+"""The machine types of Vertex AI, which GPUs they have, and the smallest that has what a job needs.
 
 Sources, as read in November 2026: Vertex AI, "Configure compute resources for training" (which types it takes, and how
 many GPUs of a model an n1 may have); Compute Engine, "General-purpose machine family", "Memory-optimized machine
@@ -103,6 +103,12 @@ class MachineSpec:
     gpus: int = 0
 
 
+def gpus_of(machine_type: str) -> int | None:
+    """Return how many GPUs a machine type always has; None where it is newer than this table."""
+    machine = _BY_NAME.get(machine_type)
+    return None if machine is None else machine.gpus
+
+
 def machine_for(
     *,
     cpu: float | None,
@@ -125,6 +131,8 @@ def machine_for(
         return found
     if machine_type is not None:
         # Newer than this table: Vertex AI says whether it has it.
+        if gpu:
+            _check_named(accelerator, gpu)
         return MachineSpec(machine_type=machine_type, accelerator=accelerator if gpu else None, gpus=gpu)
     if gpu:
         return _with_gpus(gpu, accelerator, cpu, memory_bytes)
@@ -136,6 +144,32 @@ def machine_for(
     if not fitting:
         raise _too_much(cpu, memory_bytes, GENERAL)
     return MachineSpec(machine_type=_smallest(fitting).name)
+
+
+def refused_gpus(machine_type: str, *, gpu: int, accelerator: str | None) -> str | None:
+    """Return why a machine type cannot have these GPUs; None where it can, or is newer than this table.
+
+    :param accelerator: their model; None where there is none
+    """
+    machine = _BY_NAME.get(machine_type)
+    if machine is not None and machine.accelerator:
+        if gpu and (machine.gpus, machine.accelerator) != (gpu, accelerator):
+            return (
+                f"{machine_type} has {machine.gpus} GPU of the model {machine.accelerator}, not {gpu} of {accelerator}"
+            )
+        return None
+    most = ATTACHED.get(accelerator or "", {}).get(gpu)
+    if gpu and machine_type.startswith("n1-"):
+        cores = int(machine_type.rpartition("-")[2]) if machine_type.rpartition("-")[2].isdigit() else 0
+        return None if most and cores <= most else f"{machine_type} cannot have {gpu} GPU of the model {accelerator}"
+    if gpu and machine is not None:
+        return f"{machine_type} has no GPU"
+    return None
+
+
+def machines_with(gpu: int, accelerator: str | None) -> list[str]:
+    """Return the machine types that have these GPUs, the smallest first."""
+    return [each.name for each in _machines_with(accelerator or "", gpu)]
 
 
 def _named(
