@@ -351,6 +351,15 @@ REFUSED = {
         "dimension 0 of output 'output_0' is 5 for inputs with another 'length' .* program that torch made has 6"
         "|does not work with any size of the dimension 'length'",
     ),
+    "gradients": (
+        kind(
+            forward(
+                "with torch.enable_grad():\n        x = x.clone().requires_grad_()\n"
+                "        return torch.autograd.grad(self.out(x).sum(), x)[0]"
+            )
+        ),
+        r"forward computes gradients \(tiny.py:20 in forward\), of which no program can be made",
+    ),
     "packed sequences": (
         kind(
             forward("return self.lstm(nn.utils.rnn.pack_padded_sequence(x[:, None], torch.ones(2), True))[1][0]"),
