@@ -37,7 +37,9 @@ def bare_module(module: torch.nn.Module, *, computed_by_onnx: bool = True) -> to
                 "(torch.jit.script or trace), of which no program can be made; give the torch.nn.Module that it "
                 "was made of"
             )
-        if (kind := f"{type(part).__module__}.{type(part).__name__}").startswith(_QUANTIZED):
+        kind = f"{type(part).__module__}.{type(part).__name__}"
+        # A FloatFunctional is there before quantization, too, and adds as usual.
+        if kind.startswith(_QUANTIZED) and not kind.endswith("FloatFunctional"):
             raise ValueError(
                 f"export: the part '{path}' of the module is quantized ({kind}), of which no program can be made; give "
                 "the module of before, with weights of float32"
