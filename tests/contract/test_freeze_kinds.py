@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(600)
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 HEAD = """
-import collections, dataclasses
+import collections, dataclasses, enum
 import torch
 from torch import nn
 
@@ -71,7 +71,10 @@ GOOD = {
         {"logits": [-1, 3], "linear": [-1, 3], "x y/é": [-1], "7": [-1, 3]},
     ),
     "names of weights": (
-        kind(forward('return {"out.weight": self.out(x), "out.bias": x + 1}')),
+        kind(
+            forward('return {"out.weight": self.out(x), Key.BIAS: x + 1}'),
+            head="class Key(str, enum.Enum):\n    BIAS = 'out.bias'",
+        ),
         {"out.weight": [-1, 3], "out.bias": [-1, 4]},
     ),
     "nested": (
@@ -124,7 +127,11 @@ GOOD = {
     "twice the rows": (kind(forward("return torch.cat([x, x])")), {"output": [-1, 4]}),
     "no columns": (kind(forward("return self.out(x), x[:, :0]")), {"output_0": [-1, 3], "output_1": [-1, 0]}),
     "an input that is not used": (
-        kind(forward("return self.out(x)", "x, ids=None"), inputs='{"ids": torch.zeros(5, 2, dtype=int), "x": X}'),
+        kind(
+            forward("return self.out(x)", "x, ids=None, mask=None"),
+            # An array does for a tensor, and None where it is the default.
+            inputs='{"ids": torch.zeros(5, 2, dtype=int), "x": X.numpy()[::-1], "mask": None}',
+        ),
         {"output": [-1, 3]},
     ),
     "any arguments": (kind(forward("return self.out(rows['x'])", "**rows")), {"output": [-1, 3]}),
@@ -246,6 +253,27 @@ REFUSED = {
     ),
     "a complex input": (kind(forward("return x.abs()"), inputs="X * 1j"), "input 'x' is complex64, .*imaginary part"),
     "a bfloat16 input": (kind(forward("return x.float()"), inputs="X.bfloat16()"), "input 'x' is bfloat16, .*float32"),
+    "tensors in a tuple": (
+        kind(forward("return x + past[0]", "x, past"), inputs='{"x": X, "past": (X, X)}'),
+        "example input 'past' must be a tensor, got tuple; a request carries one .* wrap the module in one whose",
+    ),
+    "a flag": (
+        kind(forward("return x", "x, fast"), inputs='{"x": X, "fast": True}'),
+        "example input 'fast' must be a tensor, got bool; it would be a constant of the program: set it in the module",
+    ),
+    "None without need": (kind(forward("return x", "x, y=0"), inputs='{"x": X, "y": None}'), "got NoneType; leave it"),
+    "a lazy layer": (
+        kind(forward("return self.lazy(x)"), give="module(forward, lazy=nn.LazyLinear(2))"),
+        "the weight 'lazy.weight' has no values, since its lazy module never saw an input",
+    ),
+    "a quantized layer": (
+        kind(forward("return x"), give="torch.ao.quantization.quantize_dynamic(module(forward), {nn.Linear})"),
+        "the part 'out' of the module is quantized .*; give the module of before",
+    ),
+    "dropout as a function": (
+        kind(forward("return nn.functional.dropout(x)")),
+        "output 'output' differs .*needs training=self.training",
+    ),
     "an input missing": (kind(forward("return x + y", "x, y")), "no example input for forward's argument 'y'"),
     "an input too many": (kind(forward("return x"), inputs='{"x": X, "z": X}'), "forward has no argument 'z'.*are x"),
     "any inputs": (
@@ -322,6 +350,15 @@ REFUSED = {
         # Which of the two torch comes to depends on what the process exported before.
         "dimension 0 of output 'output_0' is 5 for inputs with another 'length' .* program that torch made has 6"
         "|does not work with any size of the dimension 'length'",
+    ),
+    "gradients": (
+        kind(
+            forward(
+                "with torch.enable_grad():\n        x = x.clone().requires_grad_()\n"
+                "        return torch.autograd.grad(self.out(x).sum(), x)[0]"
+            )
+        ),
+        r"forward computes gradients \(tiny.py:20 in forward\), of which no program can be made",
     ),
     "packed sequences": (
         kind(

@@ -191,7 +191,7 @@ def test_frozen_in_another_folder_the_bytes_are_the_same(frozen, tmp_path):
         "many": "ValueError: export: the example inputs must be",
         "names": "ValueError: export: the example inputs must be",
         "scalar": "ValueError: export: example input 'words' must be a tensor with a batch dimension first",
-        "list": "ValueError: export: example input 'words' must be a tensor with a batch dimension first",
+        "list": "ValueError: export: example input 'words' must be a tensor, got list; a request carries one",
         "bare": "TypeError: export must give (model, example inputs), got Net",
         "function": "TypeError: export must give a torch.nn.Module, a fitted estimator (of scikit-learn, ",
         "file": "AttributeError: ",

@@ -63,6 +63,13 @@ FITTED = {
     "XGBoost with missing values": None,
     "XGBoost that regresses": None,
     "a booster of XGBoost": None,
+    "texts with words of any language": None,
+    "a table of numbers whose names have spaces, classes 0.0 and 1.0": None,
+    "XGBoost that was fitted on a table": None,
+    "pixels of 8 bits": None,
+    "text with a missing value": r"'colour' is text with a value that is none \(None\), .* fillna",
+    "a sparse matrix": r"'x' is a sparse matrix, .*toarray",
+    "a booster of LightGBM on a table": r"failed: .*Give all columns as one array in place of a table$",
     "not fitted": r"sklearn.Ridge does not answer the example inputs: NotFittedError: .*Call 'fit'",
     "a function of one's own": r"converter to ONNX failed: .*FunctionTransformer is not supported .* files$",
     "columns that are missing": r"does not answer the example inputs: ValueError: X has 2 features, but Ridge is exp",
@@ -234,6 +241,14 @@ def test_text_comes_back_as_text(estimators: Zoo) -> None:
         ("weight", "FP32", [-1, 1]),
     ]
     assert table["outputs"][0]["name"] == "prediction"
+    numbers = described(estimators.frozen("a table of numbers whose names have spaces, classes 0.0 and 1.0", FITTED))
+    assert [(each["name"], each["datatype"]) for each in numbers["inputs"]] == [
+        ("body size", "FP32"),
+        ("näme.1", "INT64"),
+        ("flag", "BOOL"),
+    ]
+    texts = described(estimators.frozen("texts with words of any language", FITTED))
+    assert texts["inputs"] == [{"name": "x", "datatype": "BYTES", "shape": [-1, 1]}]
 
 
 def test_the_converters_have_an_environment_of_their_own_where_protobuf_does_not_suit(estimators: Zoo) -> None:

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 #: the name of an input that is given as one table without a name
 INPUT = "x"
+#: types that example inputs get: converters of trees write programs of 32 bits alone, and know no narrow ones
+_WIDER = {
+    **dict.fromkeys(("float16", "float64"), "float32"),
+    **dict.fromkeys(("int8", "int16", "uint8", "uint16", "uint32"), "int64"),
+}
 #: outputs' names by what the converters call them
 NAMES = {"variable": "prediction"}
 
@@ -35,6 +40,7 @@ def write_estimator(exported: Exported, *, folder: Path, venvs: Path) -> ServedF
     _check_fitted(estimator, examples)
     with tempfile.TemporaryDirectory(prefix="convert-") as scratch:
         path = convert(estimator, examples, scratch=Path(scratch), venvs=venvs)
+        _name_inputs(path, list(examples))
         own = _output_names(path)
         unknown = [name for name in own if name not in _METHODS]
         if unknown:
@@ -69,19 +75,38 @@ def _columns(given: Any) -> dict[str, numpy.ndarray[Any, Any]]:
     if given is not None and not isinstance(given, Mapping) and not hasattr(given, "columns"):
         given = {INPUT: given}
     if hasattr(given, "columns"):
-        given = {str(name): as_array(given[name]) for name in given.columns}
-    arrays = as_arrays(given, what="export: the example inputs of an estimator")
+        given = {str(name): given[name] for name in given.columns}
+    if not isinstance(given, Mapping):
+        raise ValueError("export: the example inputs of an estimator must be an array or columns by name, got none")
+    arrays = as_arrays(
+        {name: _column(str(name), value) for name, value in given.items()},
+        what="export: the example inputs of an estimator",
+    )
     columns = {
-        # Converters of trees and boosters write programs of 32 bits alone.
-        name: (array.astype("float32") if array.dtype == "float64" else array).reshape(
-            len(array), *array.shape[1:] or [1]
-        )
+        name: array.astype(_WIDER.get(array.dtype.name, array.dtype)).reshape(len(array), *array.shape[1:] or [1])
         for name, array in arrays.items()
     }
     for name, array in columns.items():
         if array.ndim != 2:
             raise ValueError(f"export: example input '{name}' has the shape {list(array.shape)}; give rows and columns")
     return columns
+
+
+def _column(name: str, given: Any) -> numpy.ndarray[Any, Any]:
+    """Return one example input as an array.
+
+    :raises ValueError: it is sparse, or text of which some values are missing
+    """
+    if hasattr(given, "toarray"):
+        raise ValueError(f"export: example input '{name}' is a sparse matrix, requests carry dense ones: .toarray()")
+    array = as_array(given)
+    if array.dtype == object and any(isinstance(each, str) for each in array.flat):
+        odd = next(each for each in array.flat if not isinstance(each, str))
+        raise ValueError(
+            f"export: example input '{name}' is text with a value that is none ({odd!r:.40}), and a request's text has "
+            "no missing values; write a word for it before fitting, such as fillna('')"
+        )
+    return array
 
 
 def _table(inputs: Arrays) -> Any:
@@ -116,12 +141,27 @@ def _check_fitted(estimator: Any, examples: Arrays) -> None:
         ) from error
 
 
+def _takes_texts(estimator: Any) -> bool:
+    """Return whether an estimator begins with one that counts words, which takes a list of texts and no columns."""
+    parts = getattr(estimator, "steps", None) or getattr(estimator, "transformer_list", None)
+    inner = parts[0][1] if parts else getattr(estimator, "best_estimator_", None)
+    return hasattr(estimator, "build_analyzer") if inner is None else _takes_texts(inner)
+
+
+def _given(estimator: Any, inputs: Arrays) -> Any:
+    """Return inputs in the form that an estimator takes."""
+    table = _table(inputs)
+    return table[:, 0] if len(inputs) == 1 and _takes_texts(estimator) else table
+
+
 def _predicted(estimator: Any, inputs: Arrays) -> Any:
-    return _predict(estimator, inputs) if hasattr(estimator, "predict") else estimator.transform(_table(inputs))
+    return (
+        _predict(estimator, inputs) if hasattr(estimator, "predict") else estimator.transform(_given(estimator, inputs))
+    )
 
 
 def _predict(estimator: Any, inputs: Arrays) -> Any:
-    table = _table(inputs)
+    table = _given(estimator, inputs)
     if type(estimator).__name__ == "Booster" and type(estimator).__module__.partition(".")[0] == "xgboost":
         import xgboost
 
@@ -141,7 +181,7 @@ def _probabilities(estimator: Any, inputs: Arrays) -> Any:
     if type(estimator).__name__ == "Booster":
         found = numpy.asarray(_predict(estimator, inputs))
         return found if found.ndim == 2 else numpy.stack([1 - found, found], axis=1)
-    table = _table(inputs)
+    table = _given(estimator, inputs)
     # What has no probabilities has distances to the boundary, which the converter calls by the same name.
     return estimator.predict_proba(table) if hasattr(estimator, "predict_proba") else estimator.decision_function(table)
 
@@ -152,7 +192,7 @@ def _variable(estimator: Any, inputs: Arrays) -> Any:
 
 
 def _scores(estimator: Any, inputs: Arrays) -> Any:
-    table = _table(inputs)
+    table = _given(estimator, inputs)
     # Distances to the centres of clusters, or how far inside of the data a row is.
     return estimator.transform(table) if hasattr(estimator, "transform") else estimator.decision_function(table)
 
@@ -166,6 +206,18 @@ _METHODS: Mapping[str, Callable[[Any, Arrays], Any]] = {
     "variable": _variable,
     "scores": _scores,
 }
+
+
+def _name_inputs(path: Path, names: Sequence[str]) -> None:
+    """Give a program's inputs the columns' own names, of which the converter changes those with spaces and the like."""
+    import onnx_ir
+
+    program = onnx_ir.load(path)
+    changed = [(value, name) for value, name in zip(program.graph.inputs, names, strict=True) if value.name != name]
+    for value, name in changed:
+        value.name = name
+    if changed:
+        onnx_ir.save(program, path)
 
 
 def _output_names(path: Path) -> list[str]:

@@ -87,7 +87,11 @@ def _kind(model: Any) -> str:
         return MODULE
     if isinstance(model, (str, os.PathLike)):
         return PATH
-    if not isinstance(model, type) and callable(getattr(model, "predict", None) or getattr(model, "transform", None)):
+    if isinstance(model, type):
+        raise TypeError(
+            f"export must give a model first, got the class {model.__name__}: make one, and load the checkpoint"
+        )
+    if callable(getattr(model, "predict", None) or getattr(model, "transform", None)):
         return ESTIMATOR
     raise TypeError(
         "export must give a torch.nn.Module, a fitted estimator (of scikit-learn, XGBoost or LightGBM) or the path of "

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: how far two answers of one module to one input may be apart
 ABSOLUTE, RELATIVE = 1e-4, 1e-3
+#: where torch's modules are whose weights are packed for kernels of its own
+_QUANTIZED = ("torch.ao.nn.quantized.", "torch.ao.nn.intrinsic.quantized.")
 
 
 def bare_module(module: torch.nn.Module, *, computed_by_onnx: bool = True) -> torch.nn.Module:
@@ -35,7 +37,19 @@ def bare_module(module: torch.nn.Module, *, computed_by_onnx: bool = True) -> to
                 "(torch.jit.script or trace), of which no program can be made; give the torch.nn.Module that it "
                 "was made of"
             )
+        kind = f"{type(part).__module__}.{type(part).__name__}"
+        # A FloatFunctional is there before quantization, too, and adds as usual.
+        if kind.startswith(_QUANTIZED) and not kind.endswith("FloatFunctional"):
+            raise ValueError(
+                f"export: the part '{path}' of the module is quantized ({kind}), of which no program can be made; give "
+                "the module of before, with weights of float32"
+            )
     tensors = [*module.named_parameters(), *module.named_buffers()]
+    if bad := [name for name, tensor in tensors if torch.nn.parameter.is_lazy(tensor)]:
+        raise ValueError(
+            f"export: the weight '{bad[0]}' has no values, since its lazy module never saw an input; run the module "
+            "once, then load the checkpoint"
+        )
     if bad := [name for name, tensor in tensors if tensor.is_meta]:
         raise ValueError(f"export: the weight '{bad[0]}' has no values (it is on the device meta); load the checkpoint")
     small = [(name, tensor) for name, tensor in tensors if tensor.is_floating_point() and not _computable(tensor)]
@@ -67,8 +81,9 @@ def answer_names(module: torch.nn.Module, inputs: Inputs) -> list[str]:
         again = second.get(name)
         if again is None or again.shape != tensor.shape or not _close(tensor, again):
             raise ValueError(
-                f"export: the output '{name}' differs when the same input is repeated; a frozen model must "
-                "not draw random numbers, nor remember earlier inputs in eval mode"
+                f"export: the output '{name}' differs when the same input is repeated; a frozen model must not draw "
+                "random numbers, nor remember earlier inputs in eval mode (dropout as a function needs "
+                "training=self.training)"
             )
     return list(first)
 

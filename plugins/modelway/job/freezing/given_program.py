@@ -139,7 +139,7 @@ def _load(path: Path) -> onnx_ir.Model:
             if not isinstance(value.type, onnx_ir.TensorType):
                 raise ValueError(
                     f"export: {kind} '{value.name}' of {path.name} is {value.type}, which requests do not carry; let "
-                    "the converter give tensors (zipmap=False)"
+                    "the converter give tensors (zipmap=False), and freeze estimators of several targets one by one"
                 )
             datatype = value.type.dtype
             if datatype != onnx_ir.DataType.STRING and str(datatype.numpy()) not in DATATYPES:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     Array = numpy.ndarray[Any, Any]
 
+#: what the names of golden inputs begin with that are the examples without the last position of a dimension
+SMALLER = "smaller-"
 #: batch sizes at which the frozen model must agree with the checkpoint
 GOLDEN_BATCHES = (1, 2, 7, 32)
 #: how far the answers to a row may be apart for numerical reasons alone
@@ -76,7 +78,7 @@ def write_golden(
     tried: dict[str, Arrays] = {}
     if batched and (sizes or not given):
         tried |= _batches(examples, sizes or GOLDEN_BATCHES)
-    tried |= {f"smaller-{name}": inputs for name, inputs in (smaller or {}).items()}
+    tried |= {f"{SMALLER}{name}": inputs for name, inputs in (smaller or {}).items()}
     for call, inputs in tried.items():
         try:
             answers[call] = model(inputs)

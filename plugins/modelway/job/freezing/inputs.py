@@ -102,11 +102,12 @@ def _two_rows(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _by_name(module: torch.nn.Module, example: Any) -> dict[str, torch.Tensor]:
+    import numpy
     import torch
 
     parameters = inspect.signature(module.forward).parameters.values()
     arguments = [one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
-    if isinstance(example, torch.Tensor):
+    if isinstance(example, (torch.Tensor, numpy.ndarray)):
         example = (example,)
     if isinstance(example, (tuple, list)) and len(example) <= len(arguments):
         example = dict(zip(arguments, example, strict=False))
@@ -124,21 +125,45 @@ def _by_name(module: torch.nn.Module, example: Any) -> dict[str, torch.Tensor]:
         )
     if missing := [one.name for one in parameters if _is_needed(one) and one.name not in example]:
         raise ValueError(f"export: there is no example input for forward's argument '{missing[0]}'")
-    return dict(example)
+    unset = {one.name for one in parameters if one.default is None}
+    return {name: _tensor(name, value) for name, value in example.items() if value is not None or name not in unset}
+
+
+def _tensor(name: str, value: Any) -> torch.Tensor:
+    """Return an example input as a tensor: it is one, or an array of numbers.
+
+    :raises ValueError: it is neither
+    """
+    import numpy
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value
+    if isinstance(value, numpy.ndarray) and value.dtype.kind in "fiubc":
+        return torch.from_numpy(value.astype(value.dtype.newbyteorder("="), order="C"))
+    if isinstance(value, (bool, int, float, complex, str)):
+        instead = "it would be a constant of the program: set it in the module and leave it out here, or give a tensor"
+    elif isinstance(value, (tuple, list, Mapping)):
+        instead = (
+            "a request carries one tensor for each input: make one of its values (torch.tensor, torch.stack), or wrap "
+            "the module in one whose forward takes each of its tensors as an argument of its own"
+        )
+    else:
+        instead = "give a tensor or an array of numbers" if value is not None else "leave it out"
+    raise ValueError(f"export: example input '{name}' must be a tensor, got {type(value).__name__}; {instead}")
 
 
 def _is_needed(argument: inspect.Parameter) -> bool:
     return argument.default is argument.empty and argument.kind not in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD)
 
 
-def _check_tensor(name: str, tensor: Any, *, batched: bool) -> None:
+def _check_tensor(name: str, tensor: torch.Tensor, *, batched: bool) -> None:
     import torch
 
-    if not isinstance(tensor, torch.Tensor) or (batched and (tensor.ndim < 1 or not len(tensor))):
+    if batched and (tensor.ndim < 1 or not len(tensor)):
         raise ValueError(
-            f"export: example input '{name}' must be a tensor with a batch dimension first, got "
-            + (f"a tensor of shape {list(tensor.shape)}" if isinstance(tensor, torch.Tensor) else type(tensor).__name__)
-            + f'; a tensor without a batch is declared: {{"unbatched": ["{name}"]}}'
+            f"export: example input '{name}' must be a tensor with a batch dimension first, got a tensor of shape "
+            f'{list(tensor.shape)}; a tensor without a batch is declared: {{"unbatched": ["{name}"]}}'
         )
     if tensor.is_nested or tensor.layout is not torch.strided:
         raise ValueError(f"export: example input '{name}' is not a dense tensor, and requests carry dense ones alone")

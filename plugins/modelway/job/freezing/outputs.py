@@ -113,7 +113,8 @@ def _fields(value: Sequence[Any]) -> Sequence[str]:
 def _name(key: Any) -> str:
     if isinstance(key, bool) or not isinstance(key, (str, int)):
         raise ValueError(f"export: the outputs' names must be text, got {key!r:.80} ({type(key).__name__})")
-    name = str(key)
+    # A member of an enum of text is a key by its value.
+    name = str.__str__(key) if isinstance(key, str) else int.__repr__(key)
     if not name or name != name.strip() or not name.isprintable() or len(name) > NAME_LENGTH:
         raise ValueError(f"export: {name!r:.80} cannot be an output's name: write printable text without outer spaces")
     return name

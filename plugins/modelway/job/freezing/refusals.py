@@ -63,6 +63,11 @@ def no_program(
             f"export: torch's {found['name']}{where} cannot be written in ONNX as it is used: "
             f"{_first_line(str(first))}; torch's full message is in the log"
         )
+    if frames := _gradient_frames(module, examples):
+        return ValueError(
+            f"export: forward computes gradients{_at(frames)}, of which no program can be made; freeze the module that "
+            "they are gradients of, or write freeze.format: files and serve it by an image of your own"
+        )
     return ValueError(
         f"export: torch cannot make a program of the model: {type(first).__name__}: {_first_line(str(first))}"
         f"{_at(_frames(chain))}; torch's full message is in the log"
@@ -172,6 +177,27 @@ def _size_frames(
         logger.handlers, logger.propagate = handlers, propagates
         logger.setLevel(level)
     return found.get("set_replacement") or found.get("guard added") or []
+
+
+def _gradient_frames(module: torch.nn.Module, examples: tuple[Any, ...]) -> list[traceback.FrameSummary]:
+    """Return the frames in which the model computes gradients (torch.autograd, torch.func); it is run for them."""
+    import torch
+
+    found: list[traceback.FrameSummary] = []
+    own = torch.autograd.grad
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        found.extend(traceback.extract_stack())
+        return own(*args, **kwargs)
+
+    torch.autograd.grad = watched
+    try:
+        module(*examples)
+    except Exception:
+        return []
+    finally:
+        torch.autograd.grad = own
+    return found
 
 
 def _operator_frames(

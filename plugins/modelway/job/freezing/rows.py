@@ -110,7 +110,10 @@ def cast_to_examples(
         found = inputs[name]
         free = range(found.ndim) if dynamic is None else {0, *dynamic.get(name, ())}
         sizes = [[size for place, size in enumerate(each.shape) if place not in free] for each in (found, example)]
-        if found.ndim != example.ndim or sizes[0] != sizes[1] or found.dtype.kind != example.dtype.kind:
+        # Pixels of 8 bits are rows for an example that was widened.
+        wider = found.dtype.kind == "u" and example.dtype.kind == "i" and found.itemsize < example.itemsize
+        alike = found.dtype.kind == example.dtype.kind or wider
+        if found.ndim != example.ndim or sizes[0] != sizes[1] or not alike:
             raise ValueError(
                 f"{what}: '{name}' is {found.dtype} of shape {list(found.shape)}, the example is {example.dtype} of "
                 f"shape {list(example.shape)}"

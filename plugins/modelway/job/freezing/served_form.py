@@ -119,6 +119,9 @@ def conformed(answer: Any, like: numpy.ndarray[Any, Any]) -> numpy.ndarray[Any, 
         array = array.astype(str)
     elif array.dtype.kind in "fiub" and (array.dtype.kind == like.dtype.kind or array.dtype.kind in "iub"):
         array = array.astype(like.dtype)
+    elif array.dtype.kind == "f" and like.dtype.kind in "iu" and (array == numpy.rint(array)).all():
+        # Classes that are written 0.0 and 1.0.
+        array = array.astype(like.dtype)
     if array.ndim == 1 and like.ndim == 2 and like.shape[1] == 1:
         return array[:, None]
     return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 and like.ndim == 1 else array

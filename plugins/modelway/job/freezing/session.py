@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,25 @@ if TYPE_CHECKING:
 CGROUP = Path("/sys/fs/cgroup")
 
 
+class ProgramFails(ValueError):
+    """ONNX Runtime cannot load a program, or cannot run it on some inputs; the text says why in one line."""
+
+    def __init__(self, error: Exception) -> None:
+        text = " ".join(str(error).split())
+        # The operator and the reason, without the place in ONNX Runtime's source.
+        found = re.search(r"while running (\w+) node\. .*?Status Message: (?:\S*:\d+ )?(.*)", text)
+        plain = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+        super().__init__((f"{found[1]}: {found[2]}" if found else plain)[:500])
+
+
 class ProgramModel:
     """A frozen program as a function of arrays, both sides by name."""
 
     def __init__(self, program: Path | bytes, *, weights: Path | None = None) -> None:
-        """Load a program from its file, or from its bytes with its weights in files of the folder ``weights``."""
+        """Load a program from its file, or from its bytes with its weights in files of the folder ``weights``.
+
+        :raises ProgramFails: ONNX Runtime cannot load it
+        """
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -29,12 +44,24 @@ class ProgramModel:
         options.inter_op_num_threads = 1
         if weights is not None:
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights))
-        self._session = onnxruntime.InferenceSession(program, options, providers=["CPUExecutionProvider"])
+        # 4 is fatal: what fails is said once, by whoever runs it.
+        options.log_severity_level = 4
+        try:
+            self._session = onnxruntime.InferenceSession(program, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise ProgramFails(error) from error
         self.names = [output.name for output in self._session.get_outputs()]
 
     def __call__(self, inputs: Mapping[str, numpy.ndarray[Any, Any]]) -> dict[str, numpy.ndarray[Any, Any]]:
-        """Return the answers by name."""
-        return dict(zip(self.names, self._session.run(self.names, dict(inputs)), strict=True))
+        """Return the answers by name.
+
+        :raises ProgramFails: ONNX Runtime cannot run it on these inputs
+        """
+        try:
+            answers = self._session.run(self.names, dict(inputs))
+        except Exception as error:
+            raise ProgramFails(error) from error
+        return dict(zip(self.names, answers, strict=True))
 
 
 def open_program(folder: Path) -> ProgramModel | TorchProgram | None:

@@ -18,8 +18,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 from modelway.job.freezing.comparison import AnswersDiffer, VerificationError, compare
 from modelway.job.freezing.external_data import external_files, relocated
+from modelway.job.freezing.golden import SMALLER
 from modelway.job.freezing.joining import Arrays, Model, can_compare, prove_rows_apart, row_count
 from modelway.job.freezing.served_form import FILES, TORCH_EXPORT
+from modelway.job.freezing.session import ProgramFails
 from modelway.job.zip_limits import zip_problem
 from modelway.job.zip_places import member_blocks, member_offset
 
@@ -78,6 +80,10 @@ def verify(
         found = _compared(archive, scratch, {"absolute": absolute, "relative": relative}, metric, evaluated or {})
     except AnswersDiffer as error:
         raise VerificationError(f"{error}. {_advice(scratch)}") from None
+    except ProgramFails as error:
+        raise VerificationError(
+            f"ONNX Runtime cannot run the frozen program: {error}. {_other_types(scratch)}"
+        ) from error
     found = {"members": len(members), **found, "tolerance": {"absolute": absolute, "relative": relative}}
     report.write_text(json.dumps(found, allow_nan=False))
     print("verified: " + ", ".join(f"{name} {value}" for name, value in found.items()))
@@ -251,10 +257,26 @@ def _advice(folder: Path) -> str:
     )
 
 
+def _other_types(folder: Path) -> str:
+    """Return what to do about a program that ONNX Runtime does not load or run."""
+    described = _described(folder)
+    tensors = [str(each.get("dtype")) for each in described.get("tensors", ())]
+    if "float64" in tensors or any(each.get("datatype") == "FP64" for each in described.get("inputs", ())):
+        return (
+            "It has not every operator for float64 on a CPU: give module.float(), or write freeze.format: torch_export"
+        )
+    return "Compute it otherwise, or write freeze.format: torch_export"
+
+
 def _compare_call(model: Model, call: str, inputs: Arrays, expected: Arrays, tolerance: Mapping[str, float]) -> float:
     """Run golden inputs twice; return the largest difference from the checkpoint's answers."""
     where = f"golden batch {call}" if call.isdigit() else f"the golden inputs '{call}'"
-    answers, again = model(inputs), model(inputs)
+    try:
+        answers, again = model(inputs), model(inputs)
+    except ProgramFails as error:
+        if call.startswith(SMALLER):
+            raise _for_one_size(call.removeprefix(SMALLER), where, error) from error
+        raise
     largest = 0.0
     for name, answer in answers.items():
         if name not in expected:
@@ -266,6 +288,14 @@ def _compare_call(model: Model, call: str, inputs: Arrays, expected: Arrays, tol
             raise AnswersDiffer(f"output '{name}' at {where} is not what the checkpoint answered: it {found.reason}")
         largest = max(largest, found.largest)
     return largest
+
+
+def _for_one_size(size: str, where: str, error: ProgramFails) -> VerificationError:
+    """Return the error for a program that runs on the examples, and not on those with another size of a dimension."""
+    return VerificationError(
+        f"the frozen program fails at {where}: {error}. The program that torch made works with the example's '{size}' "
+        f"alone: leave '{size}' out of dynamic and pad to it, or compute it with operators that take any size"
+    )
 
 
 def _proven(

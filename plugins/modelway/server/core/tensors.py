@@ -71,9 +71,9 @@ def from_json(spec: TensorSpec, shape: tuple[int, ...], data: object) -> Array:
     # before an array is made: numpy makes every element of a mixed list as wide as its longest string
     types = set(map(type, values))
     if kind == "f" and str in types:
-        values = _parse_non_finite(spec, values)
+        values = _parse_non_finite(spec, shape, values)
     elif not types <= _ACCEPTED[kind]:
-        raise _wrong_type(spec)
+        raise _wrong_type(spec, shape, types)
     if kind == "O":
         return _objects(values).reshape(shape)
     try:
@@ -199,11 +199,11 @@ def _unnested(spec: TensorSpec, shape: tuple[int, ...], data: list[Any]) -> list
     return level
 
 
-def _parse_non_finite(spec: TensorSpec, values: list[Any]) -> list[Any]:
+def _parse_non_finite(spec: TensorSpec, shape: tuple[int, ...], values: list[Any]) -> list[Any]:
     try:
         return [_NOT_FINITE[value] if type(value) is str else _number(value) for value in values]
     except (KeyError, TypeError) as error:
-        raise _wrong_type(spec) from error
+        raise _wrong_type(spec, shape, set(map(type, values))) from error
 
 
 def _number(value: object) -> object:
@@ -259,8 +259,12 @@ def _not_as_shaped(spec: TensorSpec, shape: tuple[int, ...], found: str) -> Refu
     )
 
 
-def _wrong_type(spec: TensorSpec) -> Refusal:
-    return Refusal(400, f"input '{spec.name}': {spec.datatype} data must be {_EXPECTED[spec.dtype.kind]}")
+def _wrong_type(spec: TensorSpec, shape: tuple[int, ...], types: set[type]) -> Refusal:
+    if list in types:
+        return _not_as_shaped(spec, shape, "is nested unevenly or deeper")
+    # The parser reads whole numbers of more than 64 bits as ones with a fraction, too.
+    written = ", within its range and written without a point or exponent" if types <= {int, float} else ""
+    return Refusal(400, f"input '{spec.name}': {spec.datatype} data must be {_EXPECTED[spec.dtype.kind]}{written}")
 
 
 def _out_of_range(spec: TensorSpec) -> Refusal:

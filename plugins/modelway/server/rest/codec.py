@@ -239,7 +239,10 @@ def _outputs(entries: object, binary: bool, signature: Signature) -> tuple[tuple
 
 def _named(entry: object, known: Mapping[str, TensorSpec], kind: str) -> TensorSpec:
     name = entry.get("name") if isinstance(entry, dict) else None
-    if not isinstance(name, str) or name not in known:
+    if not isinstance(name, str):
+        form = 'an object with the name of one, such as {"name": ...}'
+        raise Refusal(400, f"{short(entry)} in {kind}s must be {form}: {listed(known.values())}")
+    if name not in known:
         raise Refusal(400, f"{short(name)} is not an {kind} of this model, expected {listed(known.values())}")
     return known[name]
 
