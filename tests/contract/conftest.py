@@ -14,6 +14,7 @@ from tests.google.fake import GoogleFake
 from tests.google.vertex_jobs import VertexJobs
 from tests.job_folders import store_code
 from tests.kubernetes_cluster import PYTHON_IMAGE, node_in_use, node_storage, own_namespace, require_cluster
+from tests.served_shop import ServedShop
 
 # Tests that several files import.
 pytest.register_assert_rewrite("tests.endpoint_promises")
@@ -112,6 +113,21 @@ def namespace(client):
 @pytest.fixture(scope="session")
 def storage(client, tmp_path_factory):
     return node_storage(tmp_path_factory.mktemp("storage"))
+
+
+@pytest.fixture(scope="session")
+def shop_home(tmp_path_factory):
+    home = ServedShop(tmp_path_factory.mktemp("shop"))
+    yield home
+    home.close()
+
+
+@pytest.fixture
+def served_shop(shop_home, monkeypatch):
+    """A shop in which version 1 serves and version 2 is made."""
+    monkeypatch.setenv("MODELWAY_HOME", str(shop_home.home))
+    monkeypatch.setenv("AIRFLOW_CONN_MODELWAY_REGISTRY", "http://registry")
+    return shop_home.open()
 
 
 @pytest.fixture
