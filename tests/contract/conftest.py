@@ -14,7 +14,6 @@ from tests.google.fake import GoogleFake
 from tests.google.vertex_jobs import VertexJobs
 from tests.job_folders import store_code
 from tests.kubernetes_cluster import PYTHON_IMAGE, node_in_use, node_storage, own_namespace, require_cluster
-from tests.served_shop import ServedShop
 
 # Tests that several files import.
 pytest.register_assert_rewrite("tests.endpoint_promises")
@@ -117,6 +116,9 @@ def storage(client, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def shop_home(tmp_path_factory):
+    # It imports Airflow, which most tests here do without.
+    from tests.served_shop import ServedShop
+
     home = ServedShop(tmp_path_factory.mktemp("shop"))
     yield home
     home.close()
