@@ -77,8 +77,7 @@ def endpoint(request: pytest.FixtureRequest, fake: GoogleFake, tmp_path: Path) -
 def opened(kind: str, fake: GoogleFake, folder: Path) -> Endpoint:
     api = GoogleApi(fake.connection(), retries=Retries(pause_seconds=0.01))
     found: Any = load_endpoint(kind, root=folder / "home" / "endpoints", client=api, platform=PLACE)
-    # Each look is a request that the fake checks in this process, while the servers that are awaited start.
-    found.poll_seconds = 0.2
+    found.poll_seconds = 0.05
     return found  # type: ignore[no-any-return]
 
 
