@@ -59,15 +59,12 @@ class ServedShop:
         """Let version 1 alone serve again, and return whether that needed no new gateway and nothing was restarted."""
         try:
             self._end_endpoints(but="tiny")
-            if self._same(self._read_state(), of="gateway", also="supervisor_pid"):
+            if all(self._read_state()[one] == self._state[one] for one in ("gateway", "supervisor_pid")):
                 self._endpoint.apply(self._spec)
                 return self._read_state() == self._state
         except (ModelwayError, OSError):
             pass
         return False
-
-    def _same(self, state: dict[str, object], *, of: str, also: str) -> bool:
-        return all(state[key] == self._state[key] for key in (of, also))
 
     @property
     def _endpoint(self):
