@@ -185,7 +185,9 @@ def processes_of(folder: Path) -> list[psutil.Process]:
 def containers_of(folder: Path) -> list[Any]:
     """The containers of endpoints of the deployments whose homes are below ``folder``."""
     found = []
-    for token in (*folder.glob("**/deployment"), *folder.parent.glob("deployment")):
+    # Unlike a glob it passes over a folder that is gone by the time it comes there: images are unpacked meanwhile.
+    inside = (Path(place, "deployment") for place, _, files in os.walk(folder) if "deployment" in files)
+    for token in (*inside, *folder.parent.glob("deployment")):
         listed = Engine().containers({"modelway.dev/deployment": token.read_text(), "modelway.dev/part": "server"})
         listed += Engine().containers({"modelway.dev/deployment": token.read_text(), "modelway.dev/part": "gateway"})
         found += [Engine().inspect(one["Id"]) for one in listed]

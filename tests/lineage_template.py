@@ -1,6 +1,8 @@
 """New SQLite lineages are filled from a template: the migrations run once in a test process, not in every test.
 
-tests/conftest.py loads it as a plugin. What tests the migrations themselves asks for ``real_migrations``.
+Nor does this process wait for the disk, as the tests' PostgreSQL does not: what a killed process has written is in the
+kernel all the same. tests/conftest.py loads it as a plugin. What tests the migrations themselves asks for
+``real_migrations``.
 """
 
 import sqlite3
@@ -10,7 +12,7 @@ from functools import cache
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import Engine, create_engine, event, inspect
 
 _upgrade: Callable[[Config, str], None] = command.upgrade
 
@@ -49,9 +51,16 @@ def _statements(script_location: str) -> tuple[str, ...]:
 @pytest.fixture(scope="session", autouse=True)
 def lineage_template() -> Iterator[None]:
     """Fill every new SQLite lineage of this process from the template."""
+    event.listen(Engine, "connect", _wait_for_no_disk)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command, "upgrade", _upgrade_by_template)
         yield
+    event.remove(Engine, "connect", _wait_for_no_disk)
+
+
+def _wait_for_no_disk(connection: object, _record: object) -> None:
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from typing import Any
 import psycopg
 from databases import cpu_seconds, size
 from fleet_dags import BUNDLE, EMPTY, build, emptied, name_of, store
-from registered import LARGE, FleetLineage
+from registered import FleetLineage
 from scheduler import Scheduler, begin
 
 HOURS = 24
@@ -87,7 +87,8 @@ class Day:
         self._airflow, self._lineage_database = (
             psycopg.connect(plan[name], autocommit=True) for name in ("airflow", "lineage")
         )
-        self._lineage = FleetLineage(plan["lineage"])
+        self._large = plan["large"]
+        self._lineage = FleetLineage(plan["lineage"], times=plan["queries"])
         self._prepared = self._folder / "prepared.json"
         if not self._prepared.exists():
             self._prepare()
@@ -114,10 +115,10 @@ class Day:
         # Every model has a version, so that lists are as long at the first hour as at the last.
         self._lineage.register_all((name_of(model), "first", model) for model in range(self._models))
         before = size(self._lineage_database)
-        for number in range(LARGE):
+        for number in range(self._large):
             self._lineage.register("large", f"large-{number}", (HOURS + 1) * OF_AN_HOUR + number, large=True)
         after = size(self._lineage_database)
-        found["large"] = {f"{name}_per_run": (after[name] - before[name]) / LARGE for name in before}
+        found["large"] = {f"{name}_per_run": (after[name] - before[name]) / self._large for name in before}
         found["follow_up_cpu_seconds"] = follow_up_seconds(f"{name_of(0)}/first")
         self._prepared.write_text(json.dumps(found))
 

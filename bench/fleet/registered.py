@@ -7,19 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "lineage"))
-#: registered runs of which the size of a large one is measured
-LARGE = 50
-_ASKED = 100
 
 
 class FleetLineage:
     """The lineage of some models, in a database of its own."""
 
-    def __init__(self, url: str) -> None:
-        """Open it, or make it."""
+    def __init__(self, url: str, *, times: int) -> None:
+        """Open it, or make it.
+
+        :param times: how often each query is asked
+        """
         from modelway.lineage.store import open_lineage
 
-        self._store = open_lineage(url)
+        self._store, self._times = open_lineage(url), times
 
     def register(self, model: str, run: str, number: int, *, large: bool = False) -> None:
         """Register a run: 30 parameters, 40 metrics of 100 steps and 8 files; a small one has 5, 3 of 6 and 8."""
@@ -46,13 +46,13 @@ class FleetLineage:
             "a whole version": lambda: store.version(model, 1),
             "retrainings requested": lambda: store.monitoring.requests(model),
         }
-        return {name: _least(query) for name, query in queries.items()}
+        return {name: _least(query, self._times) for name, query in queries.items()}
 
 
-def _least(query: Callable[[], object]) -> float:
+def _least(query: Callable[[], object], count: int) -> float:
     query()
     times = []
-    for _ in range(_ASKED):
+    for _ in range(count):
         began = time.perf_counter()
         query()
         times.append(1000 * (time.perf_counter() - began))

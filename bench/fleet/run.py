@@ -27,6 +27,10 @@ import psycopg  # noqa: E402
 from tests.postgres_server import PostgresServer, postgres_server  # noqa: E402
 
 TARGET = 0.9
+#: registered runs of which the size of a large one is measured
+LARGE = 50
+#: how often each query is asked in an hour
+QUERIES = 100
 
 
 def main() -> int:
@@ -44,7 +48,8 @@ def main() -> int:
     with kept(args.folder) as folder:
         check_plan(folder, {"models": args.models, "runs": args.runs})
         with postgres_server(folder=folder) as server:
-            take_day(folder, server, minutes=args.minutes, compare_each=args.compare_each)
+            measured = {"large": 2, "queries": 2} if args.small else {"large": LARGE, "queries": QUERIES}
+            take_day(folder, server, minutes=args.minutes, compare_each=args.compare_each, **measured)
         document = summary(folder)
     show(document)
     print(json.dumps(document))
@@ -77,7 +82,9 @@ def hours_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def take_day(folder: Path, server: PostgresServer, *, minutes: float, compare_each: int) -> None:
+def take_day(
+    folder: Path, server: PostgresServer, *, minutes: float, compare_each: int, large: int, queries: int
+) -> None:
     """Measure the hours that are left, as far as the time goes."""
     with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
         there = {name for (name,) in connection.execute("SELECT datname FROM pg_database").fetchall()}
@@ -94,6 +101,8 @@ def take_day(folder: Path, server: PostgresServer, *, minutes: float, compare_ea
         "folder": str(folder),
         "minutes": minutes,
         "compare_each": compare_each,
+        "large": large,
+        "queries": queries,
         "server": server.pid,
         "airflow": server.url("airflow"),
         "lineage": server.url("lineage"),

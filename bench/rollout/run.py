@@ -27,7 +27,7 @@ sys.path[:0] = [str(HERE.parents[1] / "plugins"), str(HERE)]
 from judges import JUDGES, summary  # noqa: E402
 from scenarios import SCENARIOS, Scenario, simulate  # noqa: E402
 
-SMALL_RUNS = 100
+SMALL_RUNS = 40
 
 
 def main() -> int:

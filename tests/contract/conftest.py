@@ -114,6 +114,24 @@ def storage(client, tmp_path_factory):
     return node_storage(tmp_path_factory.mktemp("storage"))
 
 
+@pytest.fixture(scope="session")
+def shop_home(tmp_path_factory):
+    # It imports Airflow, which most tests here do without.
+    from tests.served_shop import ServedShop
+
+    home = ServedShop(tmp_path_factory.mktemp("shop"))
+    yield home
+    home.close()
+
+
+@pytest.fixture
+def served_shop(shop_home, monkeypatch):
+    """A shop in which version 1 serves and version 2 is made."""
+    monkeypatch.setenv("MODELWAY_HOME", str(shop_home.home))
+    monkeypatch.setenv("AIRFLOW_CONN_MODELWAY_REGISTRY", "http://registry")
+    return shop_home.open()
+
+
 @pytest.fixture
 def options(name, request):
     """What a job may use that asks for nothing else."""

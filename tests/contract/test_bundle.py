@@ -21,6 +21,8 @@ from modelway.bundle import SnapshotDagBundle
 from modelway.errors import ModelwayError, NotWritable
 from modelway.operators.package import PackageCodeOperator
 
+from tests.quick_python import COMMAND
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 CODE = "def train(job): ...\ndef evaluate(job, checkpoint): ...\ndef export(job, checkpoint): ...\n"
 
@@ -273,7 +275,7 @@ def test_an_unchanged_model_has_the_same_dag_in_two_snapshots(site, tmp_path):
     environment = {**os.environ, "AIRFLOW_HOME": str(tmp_path / "airflow")}
     hashes = []
     for path in paths:
-        command = [sys.executable, "-c", SERIALISE, str(path)]
+        command = [*COMMAND, SERIALISE, str(path)]
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
         assert done.returncode == 0, done.stderr
         hashes.append(json.loads(done.stdout.splitlines()[-1]))

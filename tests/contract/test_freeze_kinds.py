@@ -463,3 +463,32 @@ def test_a_network_that_was_spread_over_devices_keeps_the_names_of_its_weights(j
     described = json.loads((jobs["data parallel"] / "output" / "archive" / "outputs" / "model.yml").read_text())
     assert [each["name"] for each in described["tensors"]] == ["out.bias", "out.weight"]
     assert [each["name"] for each in described["layers"]] == ["out"]
+
+
+LISTED = """
+from modelway.job.freezing.operator_list import quickly_listed
+from onnxscript._framework_apis.torch_2_5 import get_torchlib_ops
+from onnxscript._internal.values import TracedOnnxFunction
+
+def listed():
+    return [(each.qualified_name, each.domain, each.name, each.is_complex) for each in get_torchlib_ops()]
+
+real, parsed = listed(), TracedOnnxFunction.function_ir
+with quickly_listed():
+    assert listed() == real
+    some = get_torchlib_ops()[0].function
+    assert TracedOnnxFunction.function_ir is not parsed, "onnxscript does it in another way: nothing is saved"
+    assert some.function_ir.name == parsed.fget(some).name, "more than the domain is parsed when it is wanted"
+assert TracedOnnxFunction.function_ir is parsed
+assert len(real) > 500
+"""
+
+
+def test_operators_are_listed_as_torch_does_without_parsing_them():
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LISTED],
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(PLUGINS)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]

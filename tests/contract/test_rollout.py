@@ -41,11 +41,9 @@ def shop(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def serving(shop):
+def serving(served_shop):
     """Version 1 serves, version 2 is made."""
-    shop.roll_out(1)
-    shop.make(2)
-    return shop
+    return served_shop
 
 
 def test_the_first_version_gets_everything(shop):

@@ -24,22 +24,15 @@ from modelway.triggers import rollout as rollout_trigger
 from modelway.triggers.rollout import RolloutTrigger
 
 from tests.endpoint_clients import ask, eventually
-from tests.rollout_shop import Killed, Shop, die_at_wait
+from tests.rollout_shop import Killed, die_at_wait
 from tests.tiny_model import infer_body
 
 
 @pytest.fixture
-def serving(tmp_path, monkeypatch):
+def serving(served_shop, monkeypatch):
     """Version 1 serves, version 2 is made."""
-    monkeypatch.setenv("MODELWAY_HOME", str(tmp_path))
-    monkeypatch.setenv("AIRFLOW_CONN_MODELWAY_REGISTRY", "http://registry")
     monkeypatch.setattr(promote, "LOOK_SECONDS", 0.05)
-    shop = Shop(tmp_path)
-    for number in (1, 2):
-        shop.make(number)
-    shop.roll_out(1)
-    yield shop
-    shop.endpoint.delete("tiny")
+    return served_shop
 
 
 class Counters:

@@ -27,23 +27,16 @@ from modelway.triggers.turn import TurnTrigger
 
 from tests.contract.test_rollout_judged import Counters, abort
 from tests.endpoint_clients import pid_at
-from tests.rollout_shop import Killed, Shop, die_at_wait
+from tests.rollout_shop import Killed, die_at_wait
 
 #: the id of a task instance
 TASK = "0199c5b0-0000-7000-8000-000000000001"
 
 
 @pytest.fixture
-def shop(tmp_path, monkeypatch):
-    monkeypatch.setenv("MODELWAY_HOME", str(tmp_path))
-    monkeypatch.setenv("AIRFLOW_CONN_MODELWAY_REGISTRY", "http://registry")
-    shop = Shop(tmp_path)
-    for number in (1, 2):
-        shop.make(number)
-    shop.roll_out(1)
-    yield shop
-    for name in shop.endpoint.names():
-        shop.endpoint.delete(name)
+def shop(served_shop):
+    """Version 1 serves, version 2 is made."""
+    return served_shop
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 
 from modelway.endpoints.gateway.agent import NEW_MAP, is_refused
 from modelway.errors import EndpointNotReady
@@ -19,10 +20,12 @@ _SAME = ("changed", "no need")
 
 def read_stats(text: str) -> Stats:
     """Return the counters of all backends and servers, out of the answer to ``show stat``."""
-    head, *rows = csv.reader(text.removeprefix("# ").splitlines())
+    head, *lines = text.removeprefix("# ").splitlines()
+    names = head.split(",")
     # of ninety columns, in hundreds of rows, at each change of the weights
-    at = {name: head.index(name) for name in _COLUMNS}
-    return {(row[0], row[1]): {name: row[index] for name, index in at.items()} for row in rows}
+    read = itemgetter(*(names.index(name) for name in _COLUMNS))
+    rows = (next(csv.reader([line])) if '"' in line else line.split(",") for line in lines)
+    return {(row[0], row[1]): dict(zip(_COLUMNS, read(row), strict=True)) for row in rows}
 
 
 def read_map(text: str) -> Mapping[str, str]:

@@ -175,8 +175,10 @@ class Service:
         marked.stop(self.state.supervisor_pid, self.marker, patience=2)
         self.state.supervisor_pid = None
         self.gateway.stop()
-        for server in self.servers:
-            server.stop()
+        servers = self.servers
+        # All at once: each waits for requests for half a second before it ends.
+        with ThreadPoolExecutor(max(1, len(servers))) as ending:
+            list(ending.map(Server.stop, servers))
         self.stop_strays()
 
     def stop_strays(self) -> None:

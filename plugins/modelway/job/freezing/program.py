@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelway.job.freezing.inputs import Inputs
+from modelway.job.freezing.operator_list import quickly_listed
 from modelway.job.freezing.outputs import flat_outputs
 from modelway.job.freezing.refusals import fixed_size, no_program, uncomputable
 
@@ -32,9 +33,10 @@ def export_program(module: torch.nn.Module, inputs: Inputs, *, outputs: Sequence
     flat = flat_module(module, inputs.names)
     shapes, examples = inputs.shapes(), tuple(inputs.tensors.values())
     try:
-        exported = torch.onnx.export(
-            flat, examples, dynamo=True, dynamic_shapes=(shapes,), external_data=False, verbose=False
-        )
+        with quickly_listed():
+            exported = torch.onnx.export(
+                flat, examples, dynamo=True, dynamic_shapes=(shapes,), external_data=False, verbose=False
+            )
     except Exception as error:
         raise no_program(error, flat, examples, (shapes,)) from error
     assert exported is not None
