@@ -13,7 +13,6 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 
-
 NOWHERE = "file:///nowhere"
 
 
