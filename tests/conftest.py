@@ -4,6 +4,7 @@ import gc
 import os
 
 import pytest
+from _pytest.unraisableexception import gc_collect_iterations_key
 
 # The threads of NumPy and torch wait in a loop for one another: on cores that other tests use, a training of small
 # matrices takes five times the time of the processor with two of them. Jobs have this from `cpu`.
@@ -11,6 +12,7 @@ for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")
 
 # While tests are collected they import Airflow and more: hundreds of thousands of objects that stay.
+gc.disable()
 gc.set_threshold(50_000, 20, 50)
 
 pytest_plugins = [
@@ -23,8 +25,13 @@ pytest_plugins = [
 
 def pytest_collection_finish() -> None:
     """Spare the collector what the imports made: each of its full rounds would go over millions of objects again."""
-    gc.collect()
     gc.freeze()
+    gc.enable()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # The five rounds at the end, each over all objects, are for another Python: here one finds all garbage.
+    config.stash[gc_collect_iterations_key] = 1
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

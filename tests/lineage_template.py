@@ -1,18 +1,19 @@
 """New SQLite lineages are filled from a template: the migrations run once in a test process, not in every test.
 
-Nor does this process wait for the disk, as the tests' PostgreSQL does not: what a killed process has written is in the
-kernel all the same. tests/conftest.py loads it as a plugin. What tests the migrations themselves asks for
-``real_migrations``.
+All engines on SQLite of a test process share the statements that SQLAlchemy has compiled, and no commit waits for the
+disk. tests/conftest.py loads this as a plugin. What tests the migrations themselves asks for ``real_migrations``.
 """
 
 import sqlite3
 from collections.abc import Callable, Iterator
 from functools import cache
+from typing import Any
 
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine, event, inspect
+from modelway.lineage.schema import engine as engines
+from sqlalchemy import URL, Engine, create_engine, event, inspect
 
 _upgrade: Callable[[Config, str], None] = command.upgrade
 
@@ -48,19 +49,32 @@ def _statements(script_location: str) -> tuple[str, ...]:
     return (*made, f"INSERT INTO alembic_version VALUES ('{version}')")
 
 
+@cache
+def _first_engine() -> Engine:
+    """Return the engine whose dialect and compiled statements all have: compiling is most of what a new one costs."""
+    engine = create_engine("sqlite://", query_cache_size=2000)
+    engine.connect().close()
+    return engine
+
+
+def _create_engine(url: URL, **options: Any) -> Engine:
+    engine = create_engine(url, **options)
+    if engine.dialect.name == "sqlite":
+        first = _first_engine()
+        engine.dialect = engine.pool._dialect = first.dialect
+        engine._compiled_cache = first._compiled_cache
+        # What a crash of the machine would leave is no matter of tests.
+        event.listen(engine, "connect", lambda connection, _record: connection.execute("PRAGMA synchronous = OFF"))
+    return engine
+
+
 @pytest.fixture(scope="session", autouse=True)
 def lineage_template() -> Iterator[None]:
-    """Fill every new SQLite lineage of this process from the template."""
-    event.listen(Engine, "connect", _wait_for_no_disk)
+    """Fill every new SQLite lineage of this process from the template, and share what is compiled."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command, "upgrade", _upgrade_by_template)
+        patch.setattr(engines, "create_engine", _create_engine)
         yield
-    event.remove(Engine, "connect", _wait_for_no_disk)
-
-
-def _wait_for_no_disk(connection: object, _record: object) -> None:
-    if isinstance(connection, sqlite3.Connection):
-        connection.execute("PRAGMA synchronous = OFF")
 
 
 @pytest.fixture

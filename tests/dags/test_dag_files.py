@@ -30,43 +30,43 @@ def spy(name, globals=None, locals=None, fromlist=(), level=0):
 
 builtins.__import__ = spy
 sys.path[:0] = [{plugins!r}, {dags!r}]
-import models
-{extra}
+asked_after = {{}}
+for module in ("models", "modelway.plugin", "modelway.lineage.schema.tables"):
+    importlib.import_module(module)
+    asked_after[module] = list(asked)
 from airflow.sdk import DAG
-dags = sorted(name for name, value in vars(models).items() if isinstance(value, DAG))
-print(json.dumps({{"asked": asked, "dags": dags}}))
+dags = sorted(name for name, value in vars(sys.modules["models"]).items() if isinstance(value, DAG))
+print(json.dumps({{"asked_after": asked_after, "dags": dags}}))
 """
 
 
-def load(tmp_path: Path, *, models: Path | None = None, extra: str = "") -> dict:
-    """Load dags/models.py in a fresh process."""
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory) -> dict:
+    """What a fresh process finds that imports dags/models.py, then our plugin, then something that is heavy."""
+    tmp_path = tmp_path_factory.mktemp("loaded")
     code = LOAD.format(
         heavy=HEAVY,
         root=str(REPOSITORY),
         plugins=str(REPOSITORY / "plugins"),
         dags=str(REPOSITORY / "dags"),
-        extra=extra,
     )
     environment = {**os.environ, "AIRFLOW_HOME": str(tmp_path / "airflow"), "MODELWAY_HOME": str(tmp_path / "home")}
-    if models:
-        environment["MODELWAY_MODELS"] = str(models)
     done = subprocess.run([*COMMAND, code], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_loading_imports_nothing_heavy(tmp_path):
-    loaded = load(tmp_path)
+def test_loading_imports_nothing_heavy(loaded):
     assert loaded["dags"] == MODELS
-    assert loaded["asked"] == []
+    assert loaded["asked_after"]["models"] == []
 
 
-def test_the_check_of_imports_sees_one(tmp_path):
-    assert load(tmp_path, extra="import modelway.lineage.schema.tables")["asked"]
+def test_the_check_of_imports_sees_one(loaded):
+    assert loaded["asked_after"]["modelway.lineage.schema.tables"]
 
 
-def test_loading_the_plugin_imports_nothing_heavy(tmp_path):
-    assert load(tmp_path, extra="import modelway.plugin")["asked"] == []
+def test_loading_the_plugin_imports_nothing_heavy(loaded):
+    assert loaded["asked_after"]["modelway.plugin"] == []
 
 
 def bag(folder: Path, tmp_path: Path, models: Path, seed: str = "0") -> dict:
@@ -107,8 +107,19 @@ def models(tmp_path_factory):
     return folder
 
 
-def test_a_broken_spec_takes_down_no_other_dag_and_is_told(tmp_path, models):
-    found = bag(REPOSITORY / "dags", tmp_path, models)
+@pytest.fixture(scope="module")
+def homes(tmp_path_factory):
+    """Where the homes of ``found`` are: Airflow's is written into each DAG."""
+    return tmp_path_factory.mktemp("found")
+
+
+@pytest.fixture(scope="module")
+def found(homes, models):
+    """What one process found in dags/."""
+    return bag(REPOSITORY / "dags", homes, models, seed="1")
+
+
+def test_a_broken_spec_takes_down_no_other_dag_and_is_told(found):
     assert sorted(found["dags"]) == MODELS
     ((file, text),) = found["errors"].items()
     assert file.endswith("model_specs.py")
@@ -139,14 +150,13 @@ def test_an_environment_of_no_model_stops_all_of_them_and_is_told(tmp_path, mode
     assert "'prd' is an environment of no model here" in text
 
 
-def test_two_processes_serialise_the_same(tmp_path, models):
-    first = bag(REPOSITORY / "dags", tmp_path, models, seed="1")
-    second = bag(REPOSITORY / "dags", tmp_path, models, seed="2")
-    assert first["dags"] == second["dags"]
+def test_two_processes_serialise_the_same(homes, models, found):
+    second = bag(REPOSITORY / "dags", homes, models, seed="2")
+    assert found["dags"] == second["dags"]
 
 
-def test_the_graph_of_digits(tmp_path, models):
-    dag = bag(REPOSITORY / "dags", tmp_path, models)["dags"]["digits"]["dag"]
+def test_the_graph_of_digits(found):
+    dag = found["dags"]["digits"]["dag"]
     downstream = {
         task["__var"]["task_id"]: sorted(task["__var"].get("downstream_task_ids", [])) for task in dag["tasks"]
     }
@@ -172,11 +182,11 @@ def test_the_graph_of_digits(tmp_path, models):
     assert "modelway" in dag["tags"]
 
 
-def test_the_demo_tells_of_every_task(tmp_path, models):
+def test_the_demo_tells_of_every_task(found):
     from modelway.cli.output.progress import task_order
     from modelway.spec.load import load_spec
 
-    dag = bag(REPOSITORY / "dags", tmp_path, models)["dags"]["digits"]["dag"]
+    dag = found["dags"]["digits"]["dag"]
     order = task_order(load_spec(REPOSITORY / "include" / "models" / "digits"))
     assert sorted(order) == sorted(task["__var"]["task_id"] for task in dag["tasks"])
 

@@ -18,10 +18,12 @@ def intervals_between(
     from airflow.timetables.base import TimeRestriction
 
     timetable = _timetable(cron, timezone)
-    restriction = TimeRestriction(_time(first), _time(last), True)
-    before = None
-    while info := timetable.next_dagrun_info(last_automated_data_interval=before, restriction=restriction):
-        before = info.data_interval
+    before, earliest = None, _time(first)
+    while info := timetable.next_dagrun_info(
+        last_automated_data_interval=before, restriction=TimeRestriction(earliest, _time(last), True)
+    ):
+        # The others follow the one before them: Airflow would align the first time again for each.
+        before, earliest = info.data_interval, None
         yield _plain(before.start), _plain(before.end)
 
 
