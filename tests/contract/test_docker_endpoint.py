@@ -44,7 +44,7 @@ from tests.endpoint_clients import (
     remove_loaded,
 )
 from tests.lineage_samples import make_record
-from tests.tiny_endpoint import build_image
+from tests.tiny_endpoint import build_own_image
 from tests.tiny_model import write_model
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -83,7 +83,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     require_engine(SERVER_IMAGE, GATEWAY_IMAGE)
     folder = tmp_path_factory.mktemp("docker-endpoint")
     images = {
-        version: build_image(write_model(folder / str(version), scale=version), folder / "layout")
+        version: build_own_image(write_model(folder / str(version), scale=version), folder / "layout")
         for version in (1, 2, 3)
     }
     predictors = tuple(
