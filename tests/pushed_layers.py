@@ -24,12 +24,20 @@ def docker(*words: str) -> str:
 
 def registry_with_layers(folder: Path, *, repository: str, address: str = "127.0.0.1") -> Registry:
     """Start a registry in a folder, whose repository has the layers of the server's image."""
-    shutil.copytree(_pushed(), folder / "storage", copy_function=os.link)
+    shutil.copytree(_pushed(), folder / "storage", copy_function=_link)
     place = folder / "storage" / _REPOSITORIES / repository
     place.parent.mkdir(parents=True)
     (folder / "storage" / _REPOSITORIES / "server").rename(place)
     shutil.rmtree(place / "_manifests")
     return Registry(folder, address=address)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        # On another file system.
+        shutil.copyfile(source, target)
 
 
 def _pushed() -> Path:

@@ -134,6 +134,32 @@ def test_pages_are_read_until_all_are_ready_or_its_patience_is_over(tmp_path: Pa
         server.shutdown()
 
 
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ncut", (0, "")),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfull", (200, "full")),
+        (b"HTTP/1.1 200 OK\r\n\r\n", (200, "")),
+        (b"HTTP/1.1 500 Oh no\r\nContent-Length: 3\r\n\r\nwhy", (500, "")),
+        (b"SSH-2.0 who\r\n", (0, "")),
+        (b"", (0, "")),
+    ],
+)
+def test_an_answer_that_is_broken_off_or_no_http_is_none(answer: bytes, expected: tuple[int, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert agent.read_pages([f"http://127.0.0.1:{server.getsockname()[1]}/metrics"]) == [expected]
+        thread.join()
+
+
 def test_servers_are_waited_for_until_one_of_each_group_is_up(tmp_path: Path) -> None:
     path, shown = tmp_path / "sock", list[str]()
     rows = ["slot0,main0,{0}", "slot0,main1,DOWN", "slot1,main0,{1}", "slot1,BACKEND,UP"]

@@ -111,10 +111,12 @@ def _page(url: str) -> tuple[int, str]:
         with socket.create_connection((host, int(port or 80)), timeout=_PAGE_SECONDS) as connection:
             connection.sendall(request.encode())
             head, _, body = _received(connection).partition(b"\r\n\r\n")
-        status = int(head.split(maxsplit=2)[1])
+        first, *lines = head.lower().split(b"\r\n")
+        status, fields = int(first.split()[1]), dict(line.split(b":", 1) for line in lines)
+        is_whole = len(body) >= int(fields.get(b"content-length", 0))
     except (OSError, ValueError, IndexError):
         return 0, ""
-    return status, body.decode(errors="replace") if status == 200 else ""
+    return (status, body.decode(errors="replace") if status == 200 else "") if is_whole else (0, "")
 
 
 def _received(connection: socket.socket) -> bytes:
