@@ -39,7 +39,8 @@ def with_database(home: Path, *, name: str = "airflow") -> Path:
 
 
 @cache
-def _template() -> Path:
+def templates() -> Path:
+    """Return the folder of what tests make once: of all steps, or of this process alone."""
     given = os.environ.get(FOLDER)
     if given:
         place = Path(given)
@@ -47,6 +48,12 @@ def _template() -> Path:
     else:
         place = Path(tempfile.mkdtemp(prefix="modelway-template-"))
         atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return place
+
+
+@cache
+def _template() -> Path:
+    place = templates()
     with (place / "lock").open("w") as lock:
         # The first process makes it while the others wait.
         fcntl.flock(lock, fcntl.LOCK_EX)

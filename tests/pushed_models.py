@@ -5,24 +5,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.system.registry import Registry
+from tests.pushed_layers import SERVER, docker, registry_with_layers
 from tests.tiny_model import write_model
 
-SERVER = "modelway-server:0.1.0"
 _DOCKERFILE = f"FROM {SERVER}\nCOPY model /models/model\nCOPY outputs /models/outputs\n"
-
-
-def docker(*words: str) -> str:
-    done = subprocess.run(["docker", *words], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 @contextmanager
 def pushed_models(folder: Path) -> Iterator[dict[int | str, str]]:
     """Give the references, by digest, of versions that answer with their number, and of one with a broken model."""
     # Also pods reach it, under the address of their node.
-    registry, tags = Registry(folder, address="0.0.0.0"), []
+    registry, tags = registry_with_layers(folder, repository="models/tiny", address="0.0.0.0"), list[str]()
     found: dict[int | str, str] = {}
     try:
         for word in (1, 2, 3, "broken"):

@@ -35,8 +35,8 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.vertex)
         if names & set(ELSEWHERE):
             item.add_marker(pytest.mark.cluster)
-            # Of several workers one has all tests of the engine, which remove what is old on it.
-            item.add_marker(pytest.mark.xdist_group("docker" if "docker" in names else item.path.stem))
+            # Of several workers one has all tests of a file.
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ import io
 import tarfile
 import time
 import uuid
+from types import SimpleNamespace
 
 import pytest
 from modelway.backends.base import JobState, Options, RunFolders
@@ -300,15 +301,20 @@ def test_the_copy_of_a_folder_follows_what_the_job_makes(backend, jobs):
     assert sorted(path.name for path in (folder / "output" / "a").iterdir()) == ["new"]
 
 
-def test_old_jobs_of_other_runs_are_removed_with_their_volumes(backend, jobs, engine, run):
-    at_once = Options(platform={"keep_seconds": 0})
+def test_old_jobs_of_other_runs_are_removed_with_their_volumes(backend, jobs, engine, run, monkeypatch):
+    # Not at once: the next job of any process on this engine removes what is old.
+    shortly = Options(platform={"keep_seconds": 600})
     code = "def train(job): ...\n"
-    kept, old, own = jobs(code, run=f"kept-{run}"), jobs(WAITS, run=f"old-{run}", options=at_once), jobs(code)
+    kept, old, own = jobs(code, run=f"kept-{run}"), jobs(WAITS, run=f"old-{run}", options=shortly), jobs(code)
     assert inspected(old), "it runs"
     put(backend, old, "go")
     for handle in (kept, old, own):
         succeeded(backend, handle)
     jobs(code, key="train_2")
+    assert inspected(old), "its time is not over"
+    with monkeypatch.context() as later:
+        later.setattr(docker_backend, "time", SimpleNamespace(time=lambda: time.time() + 1200))
+        jobs(code, key="train_3")
     assert engine.inspect(old.name) is None
     assert engine.volumes({"modelway.dev/run": f"old-{run}"}) == []
     assert inspected(kept)

@@ -12,6 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -44,7 +45,7 @@ from tests.endpoint_clients import (
     remove_loaded,
 )
 from tests.lineage_samples import make_record
-from tests.tiny_endpoint import build_image
+from tests.tiny_endpoint import build_own_image
 from tests.tiny_model import write_model
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -83,7 +84,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     require_engine(SERVER_IMAGE, GATEWAY_IMAGE)
     folder = tmp_path_factory.mktemp("docker-endpoint")
     images = {
-        version: build_image(write_model(folder / str(version), scale=version), folder / "layout")
+        version: build_own_image(write_model(folder / str(version), scale=version), folder / "layout")
         for version in (1, 2, 3)
     }
     predictors = tuple(
@@ -424,7 +425,9 @@ def bridge() -> Iterator[str]:
     engine = require_engine(SERVER_IMAGE, GATEWAY_IMAGE)
     if not Path(SOCKET).is_socket():
         pytest.skip(f"the engine is not at {SOCKET}")
-    address = engine.api.inspect_network("bridge")["IPAM"]["Config"][0]["Gateway"]
+    (network, *_) = engine.api.inspect_network("bridge")["IPAM"]["Config"]
+    # An engine that has just made its network names no gateway there: it is the first address.
+    address = network.get("Gateway") or str(next(ip_network(network["Subnet"]).hosts()))
     with socket.create_server((address, 0)) as server:
         threading.Thread(target=_forward_all, args=(server,), daemon=True).start()
         yield f"{address}:{server.getsockname()[1]}"

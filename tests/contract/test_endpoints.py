@@ -66,7 +66,7 @@ from tests.endpoint_promises import (  # noqa: F401
     test_two_applies_at_once_come_one_after_the_other,
     test_weights_change_under_load_without_one_failed_request,
 )
-from tests.tiny_endpoint import build_image, tiny_spec
+from tests.tiny_endpoint import build_own_image, tiny_spec
 from tests.tiny_model import write_model
 
 #: targets whose promises are tested where their service is started
@@ -84,11 +84,11 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int | str,
     folder = tmp_path_factory.mktemp("images")
     layout = folder / "layout"
     references: dict[int | str, str] = {
-        version: build_image(write_model(folder / str(version), scale=version), layout) for version in (1, 2, 3)
+        version: build_own_image(write_model(folder / str(version), scale=version), layout) for version in (1, 2, 3)
     }
     broken = write_model(folder / "broken", scale=1)
     (broken / "model" / "model.onnx").write_bytes(b"not a model")
-    references["broken"] = build_image(broken, layout)
+    references["broken"] = build_own_image(broken, layout)
     yield references
     remove_loaded(references.values())
 
@@ -371,7 +371,7 @@ def test_a_version_whose_model_lies_elsewhere_in_its_image_serves_beside_one_of_
     endpoint: Endpoint, spec: Callable[..., EndpointSpec], tmp_path: Path
 ) -> None:
     endpoint.apply(spec({1: 100}))
-    image = build_image(write_model(tmp_path / "moved", scale=4), tmp_path / "layout", path="/srv/model")
+    image = build_own_image(write_model(tmp_path / "moved", scale=4), tmp_path / "layout", path="/srv/model")
     moved = Predictor(name="v4", version=4, image=image, weight=50, model_path="/srv/model")
     before = endpoint.apply(replace(spec({1: 50}), predictors=(*spec({1: 50}).predictors, moved)))
     assert [(one.version, one.model_path, one.ready) for one in before.predictors] == [

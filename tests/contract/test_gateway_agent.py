@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -95,6 +96,101 @@ def test_files_are_replaced_unless_one_was_changed_meanwhile(tmp_path: Path) -> 
 
 def test_a_page_that_does_not_answer_is_empty(tmp_path: Path) -> None:
     assert asked({"pages": ["http://127.0.0.1:9/metrics"]}) == {"answers": [], "statuses": [0], "pages": [""]}
+
+
+class Late(BaseHTTPRequestHandler):
+    """Is not ready the first two times; then it answers in pieces."""
+
+    asked = 0
+
+    def do_GET(self) -> None:
+        Late.asked += 1
+        self.send_response(200 if Late.asked > 2 else 503)
+        self.end_headers()
+        for piece in (b"rea", b"dy of ", self.headers["Host"].encode()):
+            self.wfile.write(piece)
+            self.wfile.flush()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_pages_are_read_until_all_are_ready_or_its_patience_is_over(tmp_path: Path) -> None:
+    Late.asked = 0
+    with ThreadingHTTPServer(("127.0.0.1", 0), Late) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,)).start()
+        place = f"127.0.0.1:{server.server_port}"
+        url = f"http://{place}/v2/health/ready?x=1"
+        assert asked({"pages": [url]}) == {"answers": [], "statuses": [503], "pages": [""]}
+        assert asked({"pages": [url], "patience": 60}) == {
+            "answers": [],
+            "statuses": [200],
+            "pages": [f"ready of {place}"],
+        }
+        assert Late.asked == 3
+        both = asked({"pages": ["http://127.0.0.1:9/", url], "patience": 0.2})
+        assert (both["statuses"], both["pages"]) == ([0, 200], ["", f"ready of {place}"])
+        assert Late.asked > 4
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ncut", (0, "")),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfull", (200, "full")),
+        (b"HTTP/1.1 200 OK\r\n\r\n", (200, "")),
+        (b"HTTP/1.1 500 Oh no\r\nContent-Length: 3\r\n\r\nwhy", (500, "")),
+        (b"SSH-2.0 who\r\n", (0, "")),
+        (b"", (0, "")),
+    ],
+)
+def test_an_answer_that_is_broken_off_or_no_http_is_none(answer: bytes, expected: tuple[int, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert agent.read_pages([f"http://127.0.0.1:{server.getsockname()[1]}/metrics"]) == [expected]
+        thread.join()
+
+
+def test_servers_are_waited_for_until_one_of_each_group_is_up(tmp_path: Path) -> None:
+    path, shown = tmp_path / "sock", list[str]()
+    rows = ["slot0,main0,{0}", "slot0,main1,DOWN", "slot1,main0,{1}", "slot1,BACKEND,UP"]
+
+    def stats(*states: str) -> str:
+        return "\n".join(["# pxname,svname,status", *rows]).format(*states) + "\n"
+
+    states = [("DOWN", "DOWN"), ("UP", "DOWN 1/2"), ("UP", "UP 1/2")]
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    shown.append(connection.recv(4096).decode().strip())
+                    connection.sendall(stats(*states[min(len(shown), len(states)) - 1]).encode())
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        up = [["slot0/main0", "slot0/main1"], ["slot1/main0"]]
+        assert asked({"socket": str(path), "up": up, "patience": 60})["answers"] == []
+        assert shown == ["show stat"] * 3
+        asked({"socket": str(path), "up": [["slot0/main1"]], "patience": 0.2})
+        assert len(shown) > 4
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
 
 
 def test_a_gateway_that_does_not_answer_is_said(tmp_path: Path) -> None:

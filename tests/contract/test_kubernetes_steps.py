@@ -205,6 +205,32 @@ def test_a_cancel_that_the_cluster_did_not_hear_is_done_by_the_next_submit(clust
     assert connect().describe(handle).state is JobState.CANCELLED
 
 
+@pytest.mark.parametrize("state", [{"running": {}}, {"waiting": {"reason": "ContainerCreating"}}])
+def test_a_cancel_waits_for_a_pod_that_may_run_and_shortly_for_one_that_never_can(
+    cluster, submit, connect, monkeypatch, state
+):
+    """A kubelet deletes it within a minute."""
+    handle, looks = submit(), list[str]()
+    monkeypatch.setattr("modelway.backends.kubernetes.backend.CANCEL_SECONDS", 1e6)
+    monkeypatch.setattr("modelway.backends.kubernetes.backend.STUCK_SECONDS", 0.0)
+
+    def pod(state):
+        metadata = {"name": f"{handle.name}-x1", "deletionTimestamp": "2020-01-01T00:00:00Z"}
+        status = {"phase": "Pending", "containerStatuses": [{"name": "job", "state": state}]}
+        return {"metadata": metadata, "spec": {"nodeName": "node"}, "status": status}
+
+    def left(*_):
+        looks.append("look")
+        return [pod(state if len(looks) < 3 else {"waiting": {"reason": "ErrImageNeverPull"}})]
+
+    delete = cluster.delete
+    cluster.delete = lambda *given, **how: [*delete(*given, **how), *left()]
+    cluster.delete_pods = left
+    connect().cancel(handle)
+    assert len(looks) == 3
+    assert connect().describe(handle).state is JobState.CANCELLED
+
+
 def test_a_job_that_is_cancelled_before_it_was_created_is_not_created(cluster, submit, connect):
     cluster.create, create = lambda manifest: (_ for _ in ()).throw(Killed), cluster.create
     with pytest.raises(Killed):

@@ -340,6 +340,26 @@ def test_the_first_process_of_a_container_drains_on_a_read_only_file_system(tmp_
         process.communicate()
 
 
+def test_a_server_that_is_still_loading_ends_at_once_as_the_first_process_too(tmp_path: Path) -> None:
+    """It handles the signal before it loads what takes a second."""
+    process = start(tmp_path, "--model-dir", str(write_model(tmp_path / "model", scale=3.0)), "--port", "0")
+    proc = Path(f"/proc/{process.pid}")
+    try:
+        while True:
+            # The libraries first: what is not there now was not there when the signal was not handled.
+            loaded = "onnxruntime" in (proc / "maps").read_text()
+            caught = re.search(r"^SigCgt:\s+(\w+)$", (proc / "status").read_text(), re.MULTILINE)
+            assert caught is not None
+            if int(caught[1], 16) >> (signal.SIGTERM - 1) & 1:
+                break
+            assert not loaded
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_drain_is_limited(tmp_path: Path) -> None:
     model = write_model(tmp_path / "model", scale=3.0, work=40)
     with serving(tmp_path, "--model-dir", str(model), "--port", "0", "--drain-limit", "0.5") as server:

@@ -153,7 +153,7 @@ STEPS = (
     Step(name=START, command=("sh", "tests/system/start_cluster.sh"), seconds=52, waits=True),
     Step(
         name="docker",
-        command=(*PYTEST, "-m", "cluster"),
+        command=(*PYTEST, "-n", "2", "--dist", "loadgroup", "-m", "cluster"),
         tests=("tests/contract",),
         ignored=(*KUBERNETES, *STORED, *ENGINE),
         seconds=318,
@@ -162,7 +162,8 @@ STEPS = (
     ),
     Step(
         name="engine",
-        command=(*PYTEST, "-m", "cluster"),
+        # The one process has the endpoint that most tests of its file share, the other those that each test makes.
+        command=(*PYTEST, "-n", "2", "--dist", "loadgroup", "-m", "cluster"),
         tests=ENGINE,
         seconds=588,
         waits=True,
@@ -181,7 +182,7 @@ STEPS = (
     Step(name="stores", command=PYTEST_WITH_STORES, tests=STORED, seconds=80, waits=True, needs=START, uses=NODE),
     Step(name="runs", tests=CLUSTER, seconds=195, waits=True, needs=START, uses=NODE),
     Step(name="images", tests=IMAGES, seconds=212, waits=True, needs=START),
-    Step(name="deployment", tests=DEPLOYMENT, seconds=447, waits=True, needs=START, uses=NODE),
+    Step(name="deployment", tests=DEPLOYMENT, seconds=447, waits=True, needs=START),
     Step(
         name="processes",
         command=(*PYTEST, "-s"),

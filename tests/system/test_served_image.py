@@ -22,17 +22,17 @@ from modelway.endpoints.gateway.container import GATEWAY_IMAGE
 from modelway.job.freezing.golden import read_calls
 from modelway.lineage.store import Lineage, open_lineage
 from modelway.platforms.docker.engine import Engine
-from registry import Registry, needs_registry
+from registry import needs_registry
 
 from tests.airflow_template import with_database
 from tests.docker_engine import require_engine
 from tests.endpoint_clients import left_on_engine
 from tests.inference_messages import connected
+from tests.pushed_layers import SERVER, registry_with_layers
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900), needs_registry]
 MODELWAY = Path(sys.executable).parent / "modelway"
 DIGITS = Path(__file__).resolve().parents[2] / "include/models/digits"
-SERVER = "modelway-server:0.1.0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ class Served:
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     root, engine = tmp_path_factory.mktemp("image"), require_engine(SERVER, GATEWAY_IMAGE)
-    registry = Registry(root)
+    registry = registry_with_layers(root, repository="modelway/server")
     models, home = root / "models", with_database(root / "home", name="airflow-run")
     shutil.copytree(DIGITS, models / "digits", ignore=shutil.ignore_patterns("__pycache__"))
     spec = models / "digits/model.yaml"

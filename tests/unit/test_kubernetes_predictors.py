@@ -17,7 +17,7 @@ from modelway.endpoints.kubernetes.prepull import prepull_manifest
 from modelway.endpoints.kubernetes.record import Record, Seat
 from modelway.endpoints.kubernetes.routes import http_route, virtual_service
 from modelway.endpoints.kubernetes.section import KubernetesEndpointSection
-from modelway.endpoints.kubernetes.waiting import model_error
+from modelway.endpoints.kubernetes.waiting import has_ended, model_error
 from modelway.errors import CapabilityMissing, EndpointNotReady, InvalidSpec
 
 IMAGE = "registry.example.org/models/digits@sha256:" + "0" * 64
@@ -279,3 +279,21 @@ def test_names_are_short_enough_for_services_and_never_shared() -> None:
     assert len(long) <= 63
     assert long != predictor_object("e" * 40, "p" * 39)
     assert predictor_object("digits", "v1") == "digits-v1"
+
+
+@pytest.mark.parametrize(
+    ("leaves", "states", "expected"),
+    [
+        (True, [{"terminated": {"exitCode": 0}}], True),
+        (True, [{"terminated": {"exitCode": 0}}, {"running": {}}], False),
+        (True, [{"waiting": {"reason": "ContainerCreating"}}], False),
+        (True, [], False),
+        (False, [{"terminated": {"exitCode": 0}}], False),
+    ],
+)
+def test_a_pod_has_ended_that_leaves_when_all_of_its_containers_have(
+    leaves: bool, states: list[dict[str, Any]], expected: bool
+) -> None:
+    metadata = {"name": "p", **({"deletionTimestamp": "2026-01-01T00:00:00Z"} if leaves else {})}
+    pod = {"metadata": metadata, "status": {"containerStatuses": [{"name": "c", "state": state} for state in states]}}
+    assert has_ended(pod) is expected

@@ -31,7 +31,7 @@ from modelway.backends.kubernetes.inspect import StatusReader
 from modelway.backends.kubernetes.launchers import WORK, custom_kind
 from modelway.backends.kubernetes.member import MEMBER
 from modelway.backends.kubernetes.objects import Object, Objects, handle_of_object, token_of
-from modelway.backends.kubernetes.pods import has_started, is_alive, is_on_node, may_run, name_of
+from modelway.backends.kubernetes.pods import cannot_start, has_started, is_alive, is_on_node, may_run, name_of
 from modelway.backends.kubernetes.request import KubernetesRequest, request_of, storage_root
 from modelway.backends.kubernetes.status import is_active
 from modelway.errors import CapabilityMissing, NotWritable, SubmitFailed
@@ -41,6 +41,8 @@ from modelway.platforms.kubernetes.api import Api, Manifest, find_client
 from modelway.platforms.kubernetes.labels import DEPLOYMENT, run_labels
 
 CANCEL_SECONDS = 30.0
+#: the same for pods whose containers cannot be made: nothing of them runs, and a kubelet deletes them late (seen: 47 s)
+STUCK_SECONDS = 5.0
 GRACE_SECONDS = 1
 POD_LINES = 100
 _WRITABLE = "Mount the storage where the Airflow worker sees it (storage.worker_path), writable for its user"
@@ -217,13 +219,14 @@ class KubernetesBackend:
         pods = self.api.delete(*place, custom=custom, grace_seconds=GRACE_SECONDS)
         unknown: set[str] = set()
         known: set[str] = set()
-        deadline = time.monotonic() + CANCEL_SECONDS
+        began = time.monotonic()
         while True:
             unknown.update(name_of(pod) for pod in pods if is_on_node(pod))
             known.update(name_of(pod) for pod in pods if has_started(pod))
-            if not any(map(may_run, pods)):
+            left = [pod for pod in pods if may_run(pod)]
+            if not left:
                 break
-            if time.monotonic() > deadline:
+            if time.monotonic() - began > (STUCK_SECONDS if all(map(cannot_start, left)) else CANCEL_SECONDS):
                 return False
             time.sleep(0.2)
             # A controller may have created another one before it saw the deletion, so that all are deleted again.

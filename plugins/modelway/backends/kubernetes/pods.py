@@ -109,6 +109,13 @@ def has_started(pod: Object) -> bool:
     return any((one.get("state") or {}).keys() & {"running", "terminated"} for one in containers(pod))
 
 
+def cannot_start(pod: Object) -> bool:
+    """Whether a pod is being deleted that never ran anything, since its image or what it mounts is missing."""
+    every = (*init_containers(pod), *init_containers(pod, sidecars=True), *containers(pod))
+    began = any((one.get("state") or {}).keys() & {"running", "terminated"} or one.get("lastState") for one in every)
+    return is_leaving(pod) and bool(waits(pod)) and not began
+
+
 def may_run(pod: Object) -> bool:
     """Whether something of a pod that was deleted may run."""
     found = containers(pod)

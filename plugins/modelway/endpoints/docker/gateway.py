@@ -11,6 +11,7 @@ from modelway.endpoints.docker.state import FILE
 from modelway.endpoints.gateway.commands import Command
 from modelway.endpoints.gateway.container import (
     FOLDER,
+    PATIENCE,
     PORT,
     SOCKET,
     agent_command,
@@ -56,6 +57,7 @@ class DockerGateway(RunningGateway):
         super().__init__(key.endpoint)
         self.engine = engine
         self.key = key
+        self._answered: str | None = None
 
     @property
     def runtime(self) -> Runtime:
@@ -71,6 +73,12 @@ class DockerGateway(RunningGateway):
         """Whether the container runs."""
         found = self.inspect()
         return found is not None and _runs(found)
+
+    @property
+    def began(self) -> str | None:
+        """What distinguishes this start of HAProxy, None when there is no container."""
+        found = self.inspect()
+        return f"{found['Id']} {found['State'].get('StartedAt')}" if found else None
 
     def has_form(self, routes: Routes) -> bool:
         """Whether there is a container, with a configuration of the form that these routes have."""
@@ -91,26 +99,35 @@ class DockerGateway(RunningGateway):
             self.engine.remove(holder)
 
     def store(
-        self, files: Mapping[str, str], *, unless_changed: Mapping[str, str], commands: Sequence[Command] = ()
+        self,
+        files: Mapping[str, str],
+        *,
+        unless_changed: Mapping[str, str],
+        commands: Sequence[Command] = (),
+        up: Sequence[Sequence[str]] = (),
     ) -> None:
         """Replace files of the volume and send commands to HAProxy: one execution in the gateway's container.
 
         :param commands: for a gateway that runs
+        :param up: servers that it waits for a moment, see ``agent.wait_up``
         :raises Changed: when a file is not as it must be: nothing was done
         :raises EndpointNotReady: when HAProxy refused a command or does not answer; the files are replaced
         """
-        argv = agent_command(files=files, unless_changed=unless_changed, commands=commands)
+        argv = agent_command(
+            files=files, unless_changed=unless_changed, commands=commands, up=up, patience=PATIENCE if up else 0.0
+        )
         answer = read_answer(self._execute(argv) if self.runs else self._run_once(argv))
         if answer.get("changed"):
             raise Changed("somebody else changed it meanwhile", where=f"endpoint {self.name}", do="Apply it again")
         Runtime(lambda _: _texts(answer)).run(commands)
 
-    def query(self, *, urls: Sequence[str] = (), commands: Sequence[str] = ()) -> GatewayAnswers:
+    def query(self, *, urls: Sequence[str] = (), commands: Sequence[str] = (), patience: float = 0.0) -> GatewayAnswers:
         """Return what pages of the endpoint's network and HAProxy answer: one execution in the gateway's container.
 
+        :param patience: seconds to wait for all pages to answer with status 200
         :raises EndpointNotReady: when the gateway does not run
         """
-        argv = agent_command(pages=urls, commands=[(command, None) for command in commands])
+        argv = agent_command(pages=urls, commands=[(command, None) for command in commands], patience=patience)
         answer = read_answer(self._execute(argv))
         statuses, texts, answers = (answer.get(key) for key in ("statuses", "pages", "answers"))
         if not (isinstance(statuses, list) and isinstance(texts, list) and isinstance(answers, list)):
@@ -130,7 +147,10 @@ class DockerGateway(RunningGateway):
         for candidate in self._ports(port, known_port):
             body = gateway_body(self.key, image=image, host=host, port=candidate, ip=ip, form=form)
             if self._start(body):
-                self._wait_answer()
+                # One that has answered since it started is not waited for again.
+                if (began := self.began) is None or began != self._answered:
+                    self._wait_answer()
+                    self._answered = began
                 return candidate
             if port is not None:
                 break

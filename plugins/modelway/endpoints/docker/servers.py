@@ -15,7 +15,7 @@ from modelway.endpoints.docker.containers import (
 )
 from modelway.endpoints.docker.gateway import DockerGateway
 from modelway.endpoints.docker.state import ServerState
-from modelway.endpoints.gateway.container import PORT
+from modelway.endpoints.gateway.container import PATIENCE, PORT
 from modelway.errors import EndpointNotReady, ImageInvalid
 from modelway.platforms.docker.engine import Engine, Object
 
@@ -70,7 +70,7 @@ class Servers:
         """
         waiting = list(states)
         while waiting:
-            ready = are_ready(waiting, gateway)
+            ready = are_ready(waiting, gateway, patience=PATIENCE)
             waiting = [state for state, is_ready in zip(waiting, ready, strict=True) if not is_ready]
             for state in waiting:
                 self._refuse_ended(state)
@@ -151,14 +151,16 @@ def ready_url(state: ServerState) -> str:
     return f"http://{state.ip}:{PORT}/v2/health/ready"
 
 
-def are_ready(states: Sequence[ServerState], gateway: DockerGateway) -> list[bool]:
+def are_ready(states: Sequence[ServerState], gateway: DockerGateway, *, patience: float = 0.0) -> list[bool]:
     """Return whether servers accept requests, by their own answers to the gateway.
 
+    :param patience: seconds to wait for all of them
     :raises EndpointNotReady: when the gateway does not run
     """
     if not states:
         return []
-    return [status == 200 for status, _ in gateway.query(urls=[ready_url(state) for state in states]).pages]
+    urls = [ready_url(state) for state in states]
+    return [status == 200 for status, _ in gateway.query(urls=urls, patience=patience).pages]
 
 
 def _can_become(container: Object, body: Mapping[str, Any]) -> bool:

@@ -19,7 +19,7 @@ from modelway.endpoints.gateway.container import PORT
 from modelway.endpoints.gateway.drift import find_drift
 from modelway.endpoints.gateway.haproxy import addresses, plan
 from modelway.endpoints.gateway.places import by_predictor, described, predictor_status, refuse_not_ready
-from modelway.endpoints.gateway.running import counted_since, counters
+from modelway.endpoints.gateway.running import awaited, counted_since, counters
 from modelway.endpoints.gateway.server_counts import read_server_counts
 from modelway.errors import EndpointNotReady, ModelwayError
 from modelway.platforms.docker.engine import Engine
@@ -63,15 +63,16 @@ class Service:
         """The section of the spec that it serves."""
         return DockerTargetSection.model_validate(dict(self.state.platform), strict=False)
 
-    def write(self, commands: Sequence[Command] = ()) -> None:
+    def write(self, commands: Sequence[Command] = (), *, up: Sequence[Sequence[str]] = ()) -> None:
         """Write the state and the gateway's files as they are now, and send commands with them.
 
+        :param up: servers that it waits for a moment, see ``agent.wait_up``
         :raises Changed: somebody else changed the endpoint since it was read
         :raises EndpointNotReady: HAProxy refused a command or does not answer
         """
         text = self.state.text()
         files = {**files_of(self.state.routes), FILE: text}
-        self.gateway.store(files, unless_changed={FILE: digest(self._text)}, commands=commands)
+        self.gateway.store(files, unless_changed={FILE: digest(self._text)}, commands=commands, up=up)
         self._text = text
 
     def apply(
@@ -81,7 +82,7 @@ class Service:
         state, before = self.state, list(self.state.servers)
         try:
             self._remove_strays()
-            self._ensure_places(spec, section)
+            moved = self._ensure_places(spec, section)
             host = section.host or default_host(self.engine)
             runnables = {each.name: self._prepare(each, login) for each in spec.predictors}
             chosen = {
@@ -89,8 +90,8 @@ class Service:
                 for each in spec.predictors
             }
             fresh = [server for server in state.servers if server not in before]
-            if fresh:
-                self._give_addresses(fresh)
+            self._give_addresses(fresh)
+            if fresh or moved:
                 self.write()
             self._run(chosen, runnables, host=host, ready_timeout=ready_timeout)
         except Changed:
@@ -99,24 +100,26 @@ class Service:
             self._withdraw([server for server in state.servers if server not in before])
             raise
         with self.restored_after_failure():
-            self._start_counting(fresh)
+            began, stats = self.gateway.began, self._start_counting(fresh)
             state.settle(spec, chosen)
             state.platform, state.model, state.stopped = dict(spec.platform), spec.model, False
             self.ensure_gateway(section)
-            self.push()
+            self.push(stats if began == self.gateway.began else None)
         self._retire()
 
-    def _ensure_places(self, spec: EndpointSpec, section: DockerTargetSection) -> None:
-        """Make sure that the network, the volume and the gateway are there."""
+    def _ensure_places(self, spec: EndpointSpec, section: DockerTargetSection) -> bool:
+        """Make sure that the network, the volume and the gateway are there; see :meth:`_ensure_gateway`."""
         state = self.state
         ensure_network(self.engine, self.key.name, self.key.labels())
         if not self.engine.volumes(self.key.labels("gateway")):
             self.engine.create_volume(self.key.name, self.key.labels("gateway"))
         if not state.servers:
             state.platform, state.sticky, state.model = dict(spec.platform), spec.sticky, spec.model
-        self.ensure_gateway(section)
+        return self._ensure_gateway(section)
 
     def _give_addresses(self, fresh: Sequence[ServerState]) -> None:
+        if not fresh:
+            return
         network = ensure_network(self.engine, self.key.name, self.key.labels())
         for server in fresh:
             # The first one is the gateway's.
@@ -125,6 +128,15 @@ class Service:
 
     def ensure_gateway(self, section: DockerTargetSection) -> None:
         """Make sure that the gateway runs, published as the section says.
+
+        :raises PortTaken: the port that was named is used on the engine's machine
+        :raises EndpointNotReady: it does not start
+        """
+        if self._ensure_gateway(section):
+            self.write()
+
+    def _ensure_gateway(self, section: DockerTargetSection) -> bool:
+        """Do so, and return whether it is published elsewhere than before, which is to be written.
 
         :raises PortTaken: the port that was named is used on the engine's machine
         :raises EndpointNotReady: it does not start
@@ -138,18 +150,19 @@ class Service:
         # The first address of the network's containers is the gateway's.
         ip = free_address(network, ())
         port = self.gateway.ensure(state.routes, host=host, port=section.port, known_port=known, ip=ip)
-        if (host, port) != (state.host, state.port):
-            state.host, state.port = host, port
-            self.write()
+        moved = (host, port) != (state.host, state.port)
+        state.host, state.port = host, port
+        return moved
 
-    def push(self) -> None:
+    def push(self, stats: Stats | None = None) -> None:
         """Bring the gateway to the state: its servers first, then, when their checks have passed, all shares at once.
 
+        :param stats: where they are known already
         :raises EndpointNotReady: when a server that is to get requests does not pass its check
         """
         routes = self.state.routes
-        if commands := address_commands(self._stats(), addresses(routes)):
-            self.write(commands)
+        if commands := address_commands(stats or self._stats(), addresses(routes)):
+            self.write(commands, up=awaited(routes))
             self.gateway.wait_up(routes)
         self.write(plan_commands(plan(routes)))
 
@@ -339,9 +352,10 @@ class Service:
         self.write(address_commands(self._stats(), addresses(self.state.routes)))
         remove_unused_models(self.engine, self.key)
 
-    def _start_counting(self, fresh: Sequence[ServerState]) -> None:
+    def _start_counting(self, fresh: Sequence[ServerState]) -> Stats | None:
+        """Note what the gateway has counted before servers move in, and return its counters, None where none do."""
         if not fresh:
-            return
+            return None
         shown, info = self.gateway.runtime.run([("show stat", None), ("show info", None)])
         stats, epoch = read_stats(shown), _epoch(info)
         for server in fresh:
@@ -350,6 +364,7 @@ class Service:
                 server.baseline, server.since, server.epoch = before.baseline, before.since, before.epoch
                 continue
             server.baseline, server.since, server.epoch = counters(stats, server.slot), time.time(), epoch
+        return stats
 
     def _stats(self) -> Stats:
         return self.gateway.runtime.stats()

@@ -11,6 +11,8 @@ import json
 import os
 import socket
 import sys
+import threading
+import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -20,6 +22,8 @@ _BEGUN = "New version created: "
 _SECONDS = 5.0
 #: of a page
 _PAGE_SECONDS = 3.0
+#: seconds between two looks at what is awaited
+_PAUSE = 0.05
 
 
 def send(path: str, commands: Sequence[Sequence[object]]) -> list[str]:
@@ -54,10 +58,7 @@ def _ask(path: str, command: str) -> str:
         connection.settimeout(_SECONDS)
         connection.connect(path)
         connection.sendall(f"{command}\n".encode())
-        parts = []
-        while part := connection.recv(65536):
-            parts.append(part)
-    return b"".join(parts).decode().strip()
+        return _received(connection).decode().strip()
 
 
 def replace_files(folder: str, files: Mapping[str, str], unless_changed: Mapping[str, str]) -> bool:
@@ -102,36 +103,75 @@ def _digest(path: str) -> str:
 
 def _page(url: str) -> tuple[int, str]:
     """Return status and text of what a URL answers; 0 and nothing where nothing answers in time."""
-    import http.client
-    import urllib.error
-    import urllib.request
-
+    place, _, path = url.removeprefix("http://").partition("/")
+    host, _, port = place.partition(":")
+    # Python's own client of HTTP takes longer to load than all else here. HTTP/1.0 ends an answer with the connection.
+    request = f"GET /{path} HTTP/1.0\r\nHost: {place}\r\nConnection: close\r\n\r\n"
     try:
-        with urllib.request.urlopen(url, timeout=_PAGE_SECONDS) as answer:
-            return answer.status, answer.read().decode(errors="replace")
-    except urllib.error.HTTPError as error:
-        return error.code, ""
-    except (OSError, http.client.HTTPException):
+        with socket.create_connection((host, int(port or 80)), timeout=_PAGE_SECONDS) as connection:
+            connection.sendall(request.encode())
+            head, _, body = _received(connection).partition(b"\r\n\r\n")
+        first, *lines = head.lower().split(b"\r\n")
+        status, fields = int(first.split()[1]), dict(line.split(b":", 1) for line in lines)
+        is_whole = len(body) >= int(fields.get(b"content-length", 0))
+    except (OSError, ValueError, IndexError):
         return 0, ""
+    return (status, body.decode(errors="replace") if status == 200 else "") if is_whole else (0, "")
 
 
-def read_pages(urls: Sequence[object]) -> list[tuple[int, str]]:
-    """Read pages at once, so that several servers that do not answer take no longer than one."""
-    if not urls:
-        return []
-    # Most requests read no page, and a change should take no longer than it must.
-    import concurrent.futures
+def _received(connection: socket.socket) -> bytes:
+    parts = []
+    while part := connection.recv(65536):
+        parts.append(part)
+    return b"".join(parts)
 
-    with concurrent.futures.ThreadPoolExecutor(len(urls)) as reading:
-        return list(reading.map(_page, map(str, urls)))
+
+def read_pages(urls: Sequence[object], *, patience: float = 0.0) -> list[tuple[int, str]]:
+    """Read pages at once, so that several servers that do not answer take no longer than one.
+
+    :param patience: how many seconds to read them again until each answers with status 200
+    """
+    end = time.monotonic() + patience
+    while True:
+        found: dict[int, tuple[int, str]] = {}
+
+        def read(place: int, url: str, found: dict[int, tuple[int, str]] = found) -> None:
+            found[place] = _page(url)
+
+        readers = [threading.Thread(target=read, args=(place, str(url))) for place, url in enumerate(urls)]
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join()
+        pages = [found[place] for place in range(len(urls))]
+        if all(status == 200 for status, _ in pages) or time.monotonic() > end:
+            return pages
+        time.sleep(_PAUSE)
+
+
+def wait_up(path: str, groups: Sequence[Sequence[object]], *, patience: float) -> None:
+    """Wait until HAProxy finds a server of each group up, ``patience`` seconds at most.
+
+    :param groups: each of servers, as ``backend/server``
+    :raises OSError: HAProxy does not answer
+    """
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        head, *rows = (line.split(",") for line in _ask(path, "show stat").removeprefix("# ").splitlines())
+        status = head.index("status")
+        up = {f"{row[0]}/{row[1]}" for row in rows if len(row) > status and row[status].startswith("UP")}
+        if all(up.intersection(map(str, group)) for group in groups):
+            return
+        time.sleep(_PAUSE)
 
 
 def answer_to(request: Mapping[str, object]) -> dict[str, object]:
     """Carry out a request: replace ``files``, send ``commands``, read ``pages``; a key that is missing is left out.
 
-    Keys: folder, files and unless_changed (see :func:`replace_files`), socket and commands (see :func:`send`), pages
-    (URLs). The answer has ``changed`` (nothing was done, since a file is not as it must be), or ``answers``,
-    ``statuses`` and the texts of ``pages``, or ``error``.
+    Keys: folder, files and unless_changed (see :func:`replace_files`), socket and commands (see :func:`send`), up
+    (see :func:`wait_up`), pages (URLs), patience (seconds for both, none by default). The answer has ``changed``
+    (nothing was done, since a file is not as it must be), or ``answers``, ``statuses`` and the texts of ``pages``, or
+    ``error``.
     """
     files, unless = request.get("files"), request.get("unless_changed")
     try:
@@ -140,8 +180,11 @@ def answer_to(request: Mapping[str, object]) -> dict[str, object]:
         ):
             return {"changed": True}
         commands, pages = request.get("commands"), request.get("pages")
+        patience = float(str(request.get("patience", 0)))
         answers = send(str(request["socket"]), commands) if isinstance(commands, Sequence) else []
-        read = read_pages(pages) if isinstance(pages, Sequence) else []
+        if isinstance(up := request.get("up"), Sequence) and up:
+            wait_up(str(request["socket"]), up, patience=patience)
+        read = read_pages(pages, patience=patience) if isinstance(pages, Sequence) else []
         statuses, texts = [status for status, _ in read], [text for _, text in read]
         return {"answers": answers, "statuses": statuses, "pages": texts}
     except OSError as error:

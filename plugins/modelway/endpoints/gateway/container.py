@@ -21,6 +21,8 @@ FOLDER = "/gateway"
 SOCKET = Path("/run/gateway/haproxy.sock")
 PORT = 8080
 USER = 1000
+#: seconds that one execution of the agent waits at most for what is about to come: it costs more than a look of its own
+PATIENCE = 1.0
 #: seconds that HAProxy may take to end the requests in progress
 GRACE_SECONDS = 5
 #: without what Python loads for programs of other kinds: it starts in a third of the time
@@ -41,6 +43,8 @@ def agent_command(
     files: Mapping[str, str] | None = None,
     unless_changed: Mapping[str, str] | None = None,
     pages: Sequence[str] = (),
+    up: Sequence[Sequence[str]] = (),
+    patience: float = 0.0,
 ) -> list[str]:
     """Return the command that makes one change in the container; see ``agent.answer_to``."""
     request: dict[str, object] = {
@@ -49,6 +53,9 @@ def agent_command(
         "commands": list(commands),
         "pages": list(pages),
     }
+    if patience:
+        # An agent of an earlier image does not know it, and answers at once.
+        request |= {"up": [list(group) for group in up], "patience": patience}
     if files is not None:
         request |= {"files": dict(files), "unless_changed": dict(unless_changed or {})}
     return [*_AGENT, packed(request)]

@@ -111,8 +111,16 @@ def _late(stats: Stats, routes: Routes) -> list[Route]:
 
 def _is_up(stats: Stats, route: Route) -> bool:
     """Return whether a server of a route has passed its check; others get requests when theirs have passed."""
-    used = [f"main{replica}" for replica, address in enumerate(route.addresses) if address is not None]
-    return any(stats[f"slot{route.slot}", name]["status"].startswith("UP") for name in used)
+    return any(stats[f"slot{route.slot}", name]["status"].startswith("UP") for name in _used(route))
+
+
+def _used(route: Route) -> list[str]:
+    return [f"main{replica}" for replica, address in enumerate(route.addresses) if address is not None]
+
+
+def awaited(routes: Routes) -> list[list[str]]:
+    """Return the servers of each route that is to get requests, one of which must have passed its check."""
+    return [[f"slot{route.slot}/{name}" for name in _used(route)] for route in routes.wanted if route.weight]
 
 
 def counters(stats: Stats, slot: int) -> dict[str, int]:

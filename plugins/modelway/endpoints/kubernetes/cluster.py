@@ -197,6 +197,13 @@ class ClusterObjects:
             self.renew()
             time.sleep(_PAUSE)
 
+    def wait_ended(self, *, timeout: float, **labels: str) -> None:
+        """Wait until nothing runs in such pods, ``timeout`` seconds at most; a node may name them for a minute more."""
+        end = time.monotonic() + timeout
+        while not all(map(waiting.has_ended, self.pods(**labels))) and time.monotonic() < end:
+            self.renew()
+            time.sleep(_PAUSE)
+
     def drift(self, wanted: Sequence[Manifest]) -> tuple[str, ...]:
         """Return a phrase for each difference to what was applied that somebody else made."""
         present = {title(each): each for each in self.present()}

@@ -29,7 +29,7 @@ from modelway.platforms.kubernetes.api import Api, Object, find_client
 from modelway.platforms.kubernetes.lease import leased
 from modelway.platforms.kubernetes.objects import Objects
 
-#: seconds until the pods of an endpoint that is stopped or removed are gone
+#: seconds until the pods of an endpoint that is stopped or removed have ended
 _GONE_SECONDS = 90.0
 
 
@@ -281,7 +281,7 @@ class KubernetesEndpoint:
             cluster.prune([*manifests, *routing.manifests(record)])
             record.applied = cluster.applied
             routing.save(record)
-            cluster.wait_gone(timeout=_GONE_SECONDS)
+            cluster.wait_ended(timeout=_GONE_SECONDS)
 
     def delete(self, name: str) -> None:
         """Remove everything of the endpoint, its record last."""
@@ -295,7 +295,7 @@ class KubernetesEndpoint:
             self._refuse_foreign(found, name)
             cluster = self._recorded(read_record(found), renew)
             cluster.prune(())
-            cluster.wait_gone(timeout=_GONE_SECONDS)
+            cluster.wait_ended(timeout=_GONE_SECONDS)
             renew()
             self.objects.delete(found)
         self._places.forget(name)

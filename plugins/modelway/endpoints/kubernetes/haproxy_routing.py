@@ -122,10 +122,10 @@ class HaproxyRouting:
         return [f"http://{address}:{PORT}{path}" for address in addresses if address]
 
     def stop(self, record: Record) -> None:
-        """Scale the gateway to no pod, and wait until they are gone."""
+        """Scale the gateway to no pod, and wait until they have ended."""
         deployment, *_ = self.manifests(record)
         self._cluster.apply({**deployment, "spec": {**deployment["spec"], "replicas": 0}})
-        self._cluster.wait_gone(timeout=60, part=naming.GATEWAY)
+        self._cluster.wait_ended(timeout=60, part=naming.GATEWAY)
 
 
 def _sum(counts: Iterable[Mapping[str, int]], more: ServerCounts, *, since: float) -> PredictorMetrics:

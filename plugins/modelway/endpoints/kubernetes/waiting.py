@@ -25,6 +25,12 @@ def is_ready(pod: Object) -> bool:
     return ready and not is_leaving(pod)
 
 
+def has_ended(pod: Object) -> bool:
+    """Whether a pod is being deleted and runs nothing any more: its node may name it for another minute."""
+    states = [one.get("state") or {} for one in (pod.get("status") or {}).get("containerStatuses") or ()]
+    return is_leaving(pod) and bool(states) and all("terminated" in state for state in states)
+
+
 def ready_since(pod: Object) -> float:
     """Return when a pod that answers became ready for the last time, in seconds since the epoch."""
     conditions = (pod.get("status") or {}).get("conditions") or ()
