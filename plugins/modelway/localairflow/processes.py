@@ -150,7 +150,8 @@ class LocalAirflow:
             # A new version of the files and the DAGs in them appear together.
             "CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
             "DAG_PROCESSOR__REFRESH_INTERVAL": "10",
-            "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
+            # Only of files that did not change: a new state of them is parsed when the bundle is refreshed.
+            "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",
             "SCHEDULER__CATCHUP_BY_DEFAULT": "False",
         }
         return {
