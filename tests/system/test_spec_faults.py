@@ -19,11 +19,12 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TEMPLATE = Path(__file__).parent / "spec_models" / "steady"
-#: short ones, so that what takes Airflow a minute by default is seen soon; each parsing costs a process
+#: short ones, so that what takes Airflow a minute by default is seen soon; each parsing costs a process, and what changed
+#: is parsed at once
 INTERVALS = {
     "AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "1",
     "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "2",
-    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "4",
+    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
     "AIRFLOW__DAG_PROCESSOR__STALE_DAG_THRESHOLD": "5",
     "AIRFLOW__DAG_PROCESSOR__PRINT_STATS_INTERVAL": "0",
     "AIRFLOW__SCHEDULER__PARSING_CLEANUP_INTERVAL": "3",
