@@ -127,7 +127,7 @@ class SnapshotDagBundle(BaseDagBundle):
             pass
 
     def _touch(self) -> None:
-        """Make the DAG files new, which Airflow then parses at once: those of a state from before would have to wait."""
+        """Make the DAG files new, which Airflow parses at once: those of a state from before would have to wait."""
         for path in self.path.rglob("*"):
             os.utime(path, follow_symlinks=False)
 

@@ -19,8 +19,8 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TEMPLATE = Path(__file__).parent / "spec_models" / "steady"
-#: short ones, so that what takes Airflow a minute by default is seen soon; each parsing costs a process, and what changed
-#: is parsed at once
+#: short ones, so that what takes Airflow a minute by default is seen soon; each parsing costs a process, and is at once
+#: where something changed
 INTERVALS = {
     "AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "1",
     "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "2",
