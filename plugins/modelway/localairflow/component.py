@@ -16,7 +16,7 @@ _PARSING = ("modelway.bundle", "modelway.dag")
 _TASK = ("airflow.sdk.execution_time.task_runner", "airflow.dag_processing.dagbag", "modelway.lineage.store")
 PRELOADED: Mapping[str, Sequence[str]] = {"scheduler": (*_PARSING, *_TASK), "dag-processor": _PARSING}
 
-#: those that make the API for tasks: for the triggers that read a connection, too, and for the files that do when parsed
+#: who makes the API for tasks: for triggers that read a connection, too, and for files that do while they are parsed
 SERVE_TASKS = ("api-server", "dag-processor", "triggerer")
 
 
