@@ -41,5 +41,5 @@ def wake_scheduler_when_tasks_end() -> None:
         reader = getattr(getattr(executor, "result_queue", None), "_reader", None)
         waking.reports[:] = [reader] if reader is not None else []
 
-    LocalExecutor.start = start_and_listen  # type: ignore[method-assign]
-    scheduler_job_runner.time = waking  # type: ignore[attr-defined]
+    LocalExecutor.start = start_and_listen  # type: ignore[assignment,method-assign]
+    scheduler_job_runner.time = waking  # type: ignore[attr-defined,assignment]
