@@ -19,11 +19,6 @@ FOLDER = "MODELWAY_TEST_TEMPLATES"
 REPOSITORY = Path(__file__).resolve().parents[1]
 #: what ``LocalAirflow.prepare`` makes of a database; the second says that nothing is to be migrated
 DATABASE = ("airflow.db", "migrated")
-#: for an Airflow whose DAG files and specs stay: it reads them every 10 seconds otherwise, for a tenth of a core
-UNCHANGING = {
-    "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "60",
-    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",
-}
 
 
 def with_database(home: Path, *, name: str = "airflow") -> Path:

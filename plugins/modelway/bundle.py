@@ -117,11 +117,19 @@ class SnapshotDagBundle(BaseDagBundle):
         if self.version:
             raise ModelwayError(f"version {self.version} of the bundle '{self.name}' is what it is: it has no refresh")
         _forget_callbacks()
+        before = self._current
         with self.lock():
             self._current = self._refreshed()
+        if before and before.snapshot != self._current.snapshot:
+            self._touch()
         # Airflow removes versions that nobody used for long.
         with BundleVersionLock(self.name, _hex(self._current.snapshot)):
             pass
+
+    def _touch(self) -> None:
+        """Make the DAG files new, which Airflow parses at once: those of a state from before would have to wait."""
+        for path in self.path.rglob("*"):
+            os.utime(path, follow_symlinks=False)
 
     def _refuse_itself(self) -> None:
         """A snapshot that is written into the folders that it is made of would grow until the disk is full."""

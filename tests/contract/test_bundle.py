@@ -324,6 +324,30 @@ def test_a_file_is_parsed_no_more_often_after_a_callback_of_one_of_its_runs(site
     assert list(manager._file_queue) == []
 
 
+def test_a_state_that_was_there_before_is_parsed_at_once_as_a_new_one_is(site):
+    """However rarely Airflow parses files that did not change."""
+    bundle, manager = site.bundle(), DagFileProcessorManager(max_runs=-1)
+    manager._file_process_interval = 600
+
+    def parsed() -> bool:
+        """Let Airflow parse what it would parse now; return whether that is the file."""
+        manager._file_queue.clear()
+        file = DagFileInfo(rel_path=Path("models.py"), bundle_name="modelway", bundle_path=bundle.path)
+        manager.prepare_file_queue(known_files={"modelway": {file}})
+        if is_queued := list(manager._file_queue) == [file]:
+            ended = SimpleNamespace(had_callbacks=False, parsing_result=None, start_time=time.monotonic())
+            manager.handle_parsing_result(file, ended)
+        return is_queued
+
+    assert (parsed(), parsed()) == (True, False)
+    for text in ("model: first\nretries: 5\n", "model: first\n"):
+        site.write("first", text)
+        bundle.refresh()
+        assert (parsed(), parsed()) == (True, False)
+    bundle.refresh()
+    assert not parsed(), "nothing has changed"
+
+
 def test_each_model_has_its_commit_whatever_its_name(site):
     site.write("dags", "model: dags\n")
     git = ["git", "-C", str(site.models), "-c", "user.name=me", "-c", "user.email=me@example.com"]

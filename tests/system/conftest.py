@@ -21,7 +21,7 @@ from registry import BINARY, Registry, basic_auth
 from sqlalchemy import make_url
 
 from tests import object_store_environment
-from tests.airflow_template import UNCHANGING, with_database
+from tests.airflow_template import with_database
 from tests.exporter_servers import RecordingServer, recording_server
 from tests.google.endpoints import push_model, serving_fake
 from tests.google.fake import GoogleFake
@@ -265,7 +265,6 @@ def lab(
     watched.write_text(watched.read_text() + f'datasets: {{rows: {{uri: "{root}/rows.npz"}}}}\n')
     options = {"storage": {"uri": (root / "bucket").as_uri()}, "platform": {"region": "us-central1"}}
     environment = {
-        **UNCHANGING,
         **metrics.settings,
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW_CONN_MODELWAY_GOOGLE": google.airflow_connection(project="my-dev"),

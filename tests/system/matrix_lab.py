@@ -22,7 +22,7 @@ from modelway.errors import EndpointNotReady, ModelwayError
 from modelway.localairflow.processes import PR_SET_CHILD_SUBREAPER, LocalAirflow, adopt_orphans
 from modelway.localairflow.rest import AirflowApi, TaskState
 
-from tests.airflow_template import UNCHANGING, with_database
+from tests.airflow_template import with_database
 from tests.kept_airflow import kept_running
 
 HERE = Path(__file__).parent
@@ -33,6 +33,8 @@ MATRIX = HERE / "matrix"
 #: how soon Airflow sees that a worker or its task's process is dead, in seconds instead of minutes
 SETTINGS = {
     "CORE__PARALLELISM": "24",
+    # Its DAG files and specs stay.
+    "DAG_PROCESSOR__REFRESH_INTERVAL": "60",
     "CORE__KILLED_TASK_CLEANUP_TIME": "20",
     "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",
     "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "45",
@@ -274,7 +276,6 @@ def matrix_lab(
     jobs = {dag_id: {"code": given, **each.options} for dag_id, each in places.items()}
     environment = {
         **{f"AIRFLOW__{name}": value for name, value in (SETTINGS | (IMPATIENT if parts_die else {})).items()},
-        **UNCHANGING,
         "AIRFLOW__CORE__DAGS_FOLDER": str(root / "dags"),
         "MODELWAY_MODELS": str(root / "models"),
         "MATRIX_SEAM": str(seam),

@@ -103,9 +103,12 @@ class Author:
     def dag_versions(self, dag_id: str) -> int:
         return int(self.api.call("GET", f"/dags/{dag_id}/dagVersions")["total_entries"])
 
-    def parsed(self, dag_id: str) -> str:
-        """Return when the DAG was last read from its file."""
-        return str(self.api.call("GET", f"/dags/{dag_id}")["last_parsed_time"])
+    def parse(self, dag_id: str) -> None:
+        """Let the DAG's file be read again, and wait until it is."""
+        before = self.api.call("GET", f"/dags/{dag_id}")
+        self.api.call("PUT", f"/parseDagFile/{before['file_token']}")
+        parsed = lambda: self.api.call("GET", f"/dags/{dag_id}")["last_parsed_time"]  # noqa: E731
+        self.wait_for(lambda: parsed() != before["last_parsed_time"], f"{dag_id} to be read again")
 
     def backfills(self, dag_id: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.api.call("GET", "/backfills", params={"dag_id": dag_id})["backfills"]
@@ -365,8 +368,7 @@ def test_a_dag_has_one_version_until_its_spec_changes(author):
     author.wait_for(lambda: author.dag_versions("tuned") > 1, "the new version of tuned")
     # The files are read twice more.
     for _ in range(2):
-        before = author.parsed("tuned")
-        author.wait_for(lambda at=before: author.parsed("tuned") != at, "tuned to be read again")
+        author.parse("tuned")
     assert {dag_id: author.dag_versions(dag_id) for dag_id in ("tuned", "nightly", "unlucky")} == {
         "tuned": 2,
         "nightly": 1,

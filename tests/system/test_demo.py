@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from modelway.localairflow.restarts import MOST_RESTARTS
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 MODELWAY = Path(sys.executable).parent / "modelway"
+#: a model that takes the place of the demo's
+LIGHT = Path(__file__).parent / "demo_models"
 
 
 @pytest.fixture(scope="module")
@@ -23,14 +26,14 @@ def home(tmp_path_factory):
     return tmp_path_factory.mktemp("demo")
 
 
-def environment(home):
-    return {**os.environ, "MODELWAY_HOME": str(home), "COLUMNS": "200"}
+def environment(home, **more):
+    return {**os.environ, "MODELWAY_HOME": str(home), "COLUMNS": "200", **more}
 
 
-def modelway(home, *words, timeout=600):
+def modelway(home, *words, timeout=600, **more):
     return subprocess.run(
         [MODELWAY, *words],
-        env=environment(home),
+        env=environment(home, **more),
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
@@ -127,18 +130,32 @@ def test_what_is_unknown_is_refused_in_one_message(home, second, words, message)
 @pytest.fixture(scope="module")
 def ran(home, second):
     """A run without the demo, whose server and gateway serve on and belong to no command."""
-    done = modelway(home, "run", "digits")
+    done = modelway(home, "run", "digits", MODELWAY_MODELS=str(LIGHT))
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
     assert "digits version 3" in done.stdout
     assert "(version 3 100 %)" in done.stdout
     assert left_over(home) != []
 
 
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+    """A folder of models with one that trains for ten minutes."""
+    models = tmp_path_factory.mktemp("long") / "models"
+    shutil.copytree(LIGHT, models, ignore=shutil.ignore_patterns("__pycache__"))
+    spec = models / "digits" / "model.yaml"
+    spec.write_text(spec.read_text().replace("seconds: 0", "seconds: 600"))
+    return models
+
+
 @contextlib.contextmanager
-def demo_that_trains(home):
+def demo_that_trains(home, models):
     """A demo that has come to its training, with the lines that it has printed."""
     demo = subprocess.Popen(
-        [MODELWAY, "demo"], env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [MODELWAY, "demo"],
+        env=environment(home, MODELWAY_MODELS=str(models)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     try:
         lines = []
@@ -156,9 +173,9 @@ def demo_that_trains(home):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signals_stop_everything(home, ran, number):
+def test_signals_stop_everything(home, ran, long, number):
     """The demo is stopped while it runs: Airflow, its jobs, the servers and the gateway end with it."""
-    with demo_that_trains(home) as (demo, lines):
+    with demo_that_trains(home, long) as (demo, lines):
         url = next(found for line in lines if (found := re.search(r"digits \w+ \w+ at (\S+)", line))).group(1)
         assert httpx.get(f"{url}/v2/health/ready").status_code == 200
         for words in (("demo", "--exit"), ("run", "digits")):
@@ -192,8 +209,8 @@ def process_of(component, demo, *, but=()):
 
 
 @pytest.mark.parametrize("component", ["scheduler", "api-server"])
-def test_a_component_that_dies_is_started_again_until_it_dies_too_often(home, second, component):
-    with demo_that_trains(home) as (demo, _):
+def test_a_component_that_dies_is_started_again_until_it_dies_too_often(home, second, long, component):
+    with demo_that_trains(home, long) as (demo, _):
         killed = []
         while process := process_of(component, demo, but=killed):
             killed.append(process.pid)

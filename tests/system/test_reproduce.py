@@ -16,18 +16,24 @@ from tests.airflow_template import with_database
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 MODELWAY = Path(sys.executable).parent / "modelway"
 
-CODE = """
+REPORT = """
 import hashlib
+import json
 import os
 
-import torch
 
-
-def train(job):
+def report(job):
     for name in ("extra", "rates"):
         content = (job.datasets["rows"].path.parent / name).read_bytes()
         digest = "sha256:" + hashlib.sha256(content).hexdigest() if name == "extra" else None
         job.dataset(name=name, uri=str(job.datasets["rows"].path.parent / name), digest=digest, rows=1)
+"""
+STEADY = """
+import torch
+
+
+def train(job):
+    report(job)
     torch.manual_seed(job.seed)
     net = torch.nn.Linear(4, 2)
     if job.start_from:
@@ -35,8 +41,6 @@ def train(job):
     with torch.no_grad():
         # All that a run is given is in what comes out.
         net.bias += job.interval[0].timetuple().tm_yday + len(job.partition) + job.datasets["rows"].path.stat().st_size
-        if os.path.basename(__file__) == "wild.py":
-            net.bias += torch.tensor(list(os.urandom(2))) / 256
     for step in (1, 2):
         job.log(step=step, train_loss=job.params["scale"] / step)
         with torch.no_grad():
@@ -53,6 +57,32 @@ def export(job, checkpoint):
     net = torch.nn.Linear(4, 2)
     net.load_state_dict(torch.load(checkpoint, weights_only=True))
     return net, torch.ones(2, 4)
+"""
+#: without torch, whose import and export take seconds
+WILD = """
+def train(job):
+    report(job)
+    with job.checkpoint(step=1) as path:
+        path.write_text(json.dumps(list(os.urandom(8))))
+
+
+def evaluate(job, checkpoint):
+    return {"loss": sum(json.loads(checkpoint.read_text()))}
+
+
+def export(job, checkpoint):
+    import numpy as np
+    import onnx.parser
+
+    weight = np.array(json.loads(checkpoint.read_text()), np.float32).reshape(4, 2)
+    program = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> linear (float[batch, 4] input) => (float[batch, 2] output)'
+        f"<float[4, 2] weight = {{{', '.join(map(str, weight.flatten()))}}}>"
+        "{ output = MatMul (input, weight) }"
+    )
+    onnx.save(program, "model.onnx")
+    answers = {"answers": lambda inputs: {"output": inputs["input"] @ weight}}
+    return "model.onnx", {"input": np.eye(2, 4, dtype=np.float32)}, answers
 """
 SPEC = """
 model: {name}
@@ -72,10 +102,10 @@ def place(tmp_path_factory):
     with_database(place / "home", name="airflow-run")
     for name in (f"{DAY}.csv", "extra", "rates"):
         (place / name).write_text("a,b\n1,2\n")
-    for name in ("steady", "wild"):
+    for name, code in {"steady": STEADY, "wild": WILD}.items():
         folder = place / "models" / name
         folder.mkdir(parents=True)
-        (folder / f"{name}.py").write_text(CODE)
+        (folder / f"{name}.py").write_text(REPORT + code)
         (folder / "model.yaml").write_text(SPEC.format(name=name, data=place.as_uri()))
     return place
 

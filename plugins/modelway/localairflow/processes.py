@@ -150,7 +150,8 @@ class LocalAirflow:
             # A new version of the files and the DAGs in them appear together.
             "CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
             "DAG_PROCESSOR__REFRESH_INTERVAL": "10",
-            "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
+            # Only of files that did not change: a new state of them is parsed when the bundle is refreshed.
+            "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",
             "SCHEDULER__CATCHUP_BY_DEFAULT": "False",
         }
         return {
@@ -239,15 +240,17 @@ class LocalAirflow:
         import httpx
 
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            self.check()
-            try:
-                health: dict[str, Any] = httpx.get(f"{self.url}/api/v2/monitor/health", timeout=5).json()
-                if all(part.get("status") == "healthy" for part in health.values()) and len(health) >= 4:
-                    return
-            except (httpx.HTTPError, ValueError):
-                pass
-            time.sleep(0.5)
+        # One client: to make one takes longer than the request.
+        with httpx.Client(base_url=self.url, timeout=5) as client:
+            while time.monotonic() < deadline:
+                self.check()
+                try:
+                    health: dict[str, Any] = client.get("/api/v2/monitor/health").json()
+                    if all(part.get("status") == "healthy" for part in health.values()) and len(health) >= 4:
+                        return
+                except (httpx.HTTPError, ValueError):
+                    pass
+                time.sleep(0.5)
         raise EndpointNotReady(
             f"Airflow was not healthy within {START_SECONDS:g} seconds", where=str(self.folder / "logs")
         )

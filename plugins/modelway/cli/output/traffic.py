@@ -11,7 +11,10 @@ from typing import Any
 from modelway.endpoints.base import Endpoint
 from modelway.runs.traffic import weights_of
 
+#: between two requests
 PAUSE_SECONDS = 0.01
+#: between two looks for the new version, whose endpoint appears late in a run: each asks the servers
+WAIT_SECONDS = 1.0
 
 
 class Traffic:
@@ -71,7 +74,7 @@ class Traffic:
             while not self._stop.is_set():
                 before = self._weights()
                 if before is None or self.new not in before[1]:
-                    time.sleep(0.2)
+                    self._stop.wait(WAIT_SECONDS)
                     continue
                 answers = self._batch(client, before[0])
                 # A batch during which the weights changed belongs to no step.
