@@ -35,24 +35,20 @@ def order(steps, *, cores=2):
     return started
 
 
-def test_the_longest_start_first_on_as_many_places_as_cores_and_two_for_what_waits():
-    steps = [
-        step("short"),
-        step("long", 30),
-        step("middle", 20),
-        step("rests", 15, waits=True),
-        step("sleeps", 12, waits=True),
-        step("naps", waits=True),
-    ]
-    assert order(steps) == [
-        *((0, "rests"), (0, "sleeps"), (0, "long"), (0, "middle")),
-        *((12, "naps"), (20, "short")),
+def test_the_longest_start_first_on_as_many_places_as_cores_and_four_for_what_waits():
+    rest = [step(f"rests {seconds}", seconds, waits=True) for seconds in (17, 16, 15, 12, 1)]
+    assert order([step("short"), step("long", 30), step("middle", 20), *rest]) == [
+        *((0, "rests 17"), (0, "rests 16"), (0, "rests 15"), (0, "rests 12"), (0, "long"), (0, "middle")),
+        *((12, "rests 1"), (20, "short")),
     ]
 
 
 def test_what_waits_takes_a_core_only_when_nothing_computes():
-    steps = [step("one", 10), step("a", 50, waits=True), step("b", 40, waits=True), step("c", 30, waits=True)]
-    assert order(steps, cores=1) == [(0, "a"), (0, "b"), (0, "one"), (10, "c")]
+    rest = [step(name, seconds, waits=True) for name, seconds in zip("abcde", (50, 40, 35, 32, 30), strict=True)]
+    assert order([step("one", 10), *rest], cores=1) == [
+        *((0, "a"), (0, "b"), (0, "c"), (0, "d"), (0, "one")),
+        (10, "e"),
+    ]
 
 
 def test_a_step_counts_with_what_comes_after_it():

@@ -1,4 +1,4 @@
-"""Run steps, the longest first: one per core that computes, two more that wait, each after what it needs.
+"""Run steps, the longest first: one per core that computes, four more that wait, each after what it needs.
 
 Tests that failed beside others are run once more, alone, when all has ended: a test that passes then is named as
 unsteady. On two cores that several steps share, a wait may be too short; what is wrong fails twice.
@@ -48,8 +48,8 @@ class Outcome:
 MOST_REPEATED = 10
 #: pytest's exit status
 TESTS_FAILED = 1
-#: how many steps that wait run beside one per core: even those that compute leave more than half of a core free
-RESTING = 2
+#: how many steps that wait run beside one per core: they use a third of a core each
+RESTING = 4
 #: what the second run of a step's failed tests is called after it
 AGAIN = " again"
 
