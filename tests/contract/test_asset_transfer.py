@@ -305,7 +305,7 @@ def test_a_file_that_changes_while_it_is_uploaded_is_noticed(desk: Desk, monkeyp
     assert desk.upload(folder) == 1
 
 
-def test_a_file_that_went_after_it_was_added_is_told_before_anything_is_sent(desk: Desk) -> None:
+def test_a_file_that_went_after_it_was_added_is_reported_before_anything_is_sent(desk: Desk) -> None:
     folder = desk.draft("labels", {"a": "1", "z": "2"})
     (folder.place / "z").unlink()
     with pytest.raises(ModelwayError, match="'z' is not a file of the folder now.*--remove z"):
@@ -313,7 +313,7 @@ def test_a_file_that_went_after_it_was_added_is_told_before_anything_is_sent(des
     assert desk.stored() == []
 
 
-def test_a_reference_to_nothing_is_told_before_anything_is_sent(desk: Desk) -> None:
+def test_a_reference_to_nothing_is_reported_before_anything_is_sent(desk: Desk) -> None:
     folder = desk.draft("street", {"a": "1"}, references={"labels": "labels:good"})
     with pytest.raises(UnknownAsset, match="refers to 'labels:good'.*Upload that one first: modelway asset upload lab"):
         desk.upload(folder)

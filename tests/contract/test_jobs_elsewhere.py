@@ -63,7 +63,7 @@ def on_cluster(home, backend, tmp_path):
     return begun
 
 
-def told(capsys):
+def reported(capsys):
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
@@ -82,7 +82,7 @@ def test_what_goes_on_is_stopped_and_what_is_over_is_forgotten(home, cluster, ba
     backend.cancel(over)
     monkeypatch.setattr(elsewhere, "_backend", lambda home, handle: backend)
     elsewhere.stop_all(home, elsewhere.names_elsewhere(home))
-    assert sorted(told(capsys), key=str) == sorted(
+    assert sorted(reported(capsys), key=str) == sorted(
         [{"name": over.name, "stopped": False}, {"name": running.name, "stopped": True}], key=str
     )
     assert cluster.objects == {}
@@ -97,7 +97,7 @@ def test_a_job_on_storage_that_is_not_seen_is_stopped(
     (tmp_path / "storage").rename(tmp_path / "mounted-elsewhere")
     monkeypatch.setattr(elsewhere, "_backend", lambda home, handle: backend)
     elsewhere.stop_all(home, [handle.name])
-    assert told(capsys) == [{"name": handle.name, "stopped": True}]
+    assert reported(capsys) == [{"name": handle.name, "stopped": True}]
     assert cluster.objects == {}
 
 

@@ -185,14 +185,14 @@ def test_a_job_is_cancelled_from_anywhere_and_leaves_nothing(jobs, connect, name
     assert jobs(backend=connect("late")).attempt == 2
 
 
-def test_an_image_that_cannot_read_the_store_is_told(jobs, connect, options):
+def test_an_image_that_cannot_read_the_store_is_reported(jobs, connect, options):
     handle = jobs(options=replace(options, image=PYTHON_IMAGE))
     status = ended(connect(), handle, seconds=SECONDS)
     assert status.failure is FailureKind.INIT
     assert "needs fsspec and s3fs" in status.reason
 
 
-def test_a_bucket_that_is_not_there_is_told_before_anything_is_created(jobs, connect, options):
+def test_a_bucket_that_is_not_there_is_reported_before_anything_is_created(jobs, connect, options):
     with pytest.raises(SubmitFailed, match="no-such-bucket") as refused:
         jobs(options=replace(options, storage={"path": "/modelway", "uri": "s3://no-such-bucket/x"}))
     assert refused.value.kind is FailureKind.REFUSED

@@ -422,7 +422,9 @@ class Watched:
         return self.jobs, []
 
 
-def test_airflows_that_see_no_storage_are_told_apart_by_their_own_name(cluster, submit, connect, tmp_path, monkeypatch):
+def test_airflows_that_see_no_storage_are_distinguished_by_their_own_name(
+    cluster, submit, connect, tmp_path, monkeypatch
+):
     monkeypatch.setenv("MODELWAY_DEPLOYMENT", "vision")
     handle = submit()
     (tmp_path / "storage").rename(tmp_path / "mounted-elsewhere")
@@ -431,7 +433,7 @@ def test_airflows_that_see_no_storage_are_told_apart_by_their_own_name(cluster, 
     assert connect().unfinished(run="r1") == []
 
 
-def test_airflows_of_two_homes_that_see_no_storage_are_told_apart_by_their_label(cluster, submit, connect, tmp_path):
+def test_airflows_of_two_homes_that_see_no_storage_are_distinguished_by_their_label(cluster, submit, connect, tmp_path):
     handle = submit()
     (tmp_path / "storage").rename(tmp_path / "of-the-first")
     neighbour = KubernetesBackend(home=tmp_path / "neighbour", version=(1, 30))

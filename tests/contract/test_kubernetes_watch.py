@@ -109,7 +109,7 @@ def phase(watch):
     return known[1][0]["status"]["phase"] if known and known[1] else None
 
 
-def test_it_lists_once_and_is_told_of_changes(server, watch):
+def test_it_lists_once_and_is_reported_of_changes(server, watch):
     assert phase(watch) == "Running"
     server.events["pods"].put({"type": "MODIFIED", "object": thing("pods", 11, phase="Succeeded")})
     wait_for(lambda: phase(watch) == "Succeeded", what="the change")

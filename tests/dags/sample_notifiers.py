@@ -25,6 +25,6 @@ class RaisingNotifier(BaseNotifier):
         raise RuntimeError("the mail server is away")
 
 
-def tell(*, path: str):
+def announce(*, path: str):
     """Return a callable, which is no notifier."""
     return lambda context: Path(path).write_text(context["modelway_message"])

@@ -89,8 +89,8 @@ def test_a_failure_is_plain_data():
 def test_a_job_that_knows_that_a_retry_helps_is_retried_unless_the_spec_says_otherwise():
     def rule(kind, rules):
         status = JobStatus.failed(kind, "pip found no network")
-        told = JobStatus.from_dict(status.to_dict() | {"retryable": True})
-        return failure_of(told, handle=HANDLE, stage="warmup", rules=rules, last=()).rule
+        reported = JobStatus.from_dict(status.to_dict() | {"retryable": True})
+        return failure_of(reported, handle=HANDLE, stage="warmup", rules=rules, last=()).rule
 
     assert rule(FailureKind.INIT, {}) is RetryRule.RETRY
     assert rule(FailureKind.INIT, {"init": "fail"}) is RetryRule.FAIL
