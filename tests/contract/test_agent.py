@@ -171,7 +171,7 @@ def test_what_the_job_left_running_is_ended(start, job):
     assert not runs(int((job / "output" / "pid").read_text()))
 
 
-def test_a_job_that_is_requested_to_leave_stops_after_its_checkpoint_and_goes_on_from_it(start, job):
+def test_a_job_that_is_requested_to_leave_stops_after_its_checkpoint_and_continues_from_it(start, job):
     agent = start(CHECKPOINTS)
     wait_for(lambda: len(recorded_checkpoints(job)) >= 3 if job.exists() else None, what="three checkpoints")
     agent.send_signal(signal.SIGTERM)

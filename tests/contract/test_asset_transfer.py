@@ -69,7 +69,7 @@ def test_two_assets_are_linked_uploaded_and_downloaded_elsewhere_by_alias(desk: 
     assert (there / "labels" / "labels.csv").read_text() == "a,1"
     draft = AssetFolder(there / "street").read()
     assert (draft.version, draft.files, draft.references) == (1, ["net/model.onnx"], {"data": "labels@1"})
-    # A folder that was downloaded is one to go on with.
+    # A folder that was downloaded is one to continue with.
     (there / "street" / "net" / "model.onnx").write_text("better weights")
     assert desk.upload(AssetFolder(there / "street")) == 2
 
@@ -102,7 +102,7 @@ def test_two_versions_of_one_asset_lie_beside_each_other(desk: Desk) -> None:
     assert (desk.place / "there" / "labels@1" / "a").read_text() == "1"
 
 
-def test_an_upload_that_was_killed_goes_on_where_it_was(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upload_that_was_killed_continues_where_it_was(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     names = {f"part-{number}": str(number) for number in range(5)}
     folder = desk.draft("labels", names)
     code = f"""

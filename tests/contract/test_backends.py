@@ -120,7 +120,7 @@ def test_a_succeeded_job_is_done_anew_after_a_clear(backend, jobs):
     assert jobs(code, clear_number=1) == second
 
 
-def test_a_killed_job_may_be_tried_again_and_goes_on_from_its_last_checkpoint(backend, jobs):
+def test_a_killed_job_may_be_tried_again_and_continues_from_its_last_checkpoint(backend, jobs):
     first = jobs(DIES)
     status = ended(backend, first)
     assert (status.state, status.retryable) == (JobState.FAILED, True)

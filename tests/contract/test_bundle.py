@@ -141,7 +141,7 @@ def test_many_tasks_that_start_at_once_share_one_whole_folder(site):
     assert list(base_dir.glob("taking-*")) == []
 
 
-def test_while_the_store_cannot_be_written_the_last_snapshot_goes_on(site):
+def test_while_the_store_cannot_be_written_the_last_snapshot_continues(site):
     bundle = site.bundle()
     first = version_of(bundle)
     site.store.rename(site.store.with_name("away"))

@@ -162,7 +162,7 @@ def test_a_job_that_an_earlier_version_submitted_continues_in_its_own_volume(bac
 
 
 @pytest.mark.parametrize("force", [True, False])
-def test_a_job_that_the_engine_ends_goes_on_from_its_last_checkpoint(backend, jobs, engine, force):
+def test_a_job_that_the_engine_ends_continues_from_its_last_checkpoint(backend, jobs, engine, force):
     first = jobs(STEPS)
     written(backend, first)
     if force:
@@ -182,7 +182,7 @@ def test_a_job_that_the_engine_ends_goes_on_from_its_last_checkpoint(backend, jo
     assert [each.step for each in recorded_checkpoints(backend.folder(second))] == [1, 2, 3, 4]
 
 
-def test_a_container_that_is_gone_is_reported_and_its_volume_goes_on(backend, jobs, engine):
+def test_a_container_that_is_gone_is_reported_and_its_volume_continues(backend, jobs, engine):
     first = jobs(STEPS)
     written(backend, first)
     engine.remove(first.name)
@@ -318,7 +318,7 @@ def test_old_jobs_of_other_runs_are_removed_with_their_volumes(backend, jobs, en
     assert engine.inspect(old.name) is None
     assert engine.volumes({"modelway.dev/run": f"old-{run}"}) == []
     assert inspected(kept)
-    assert inspected(own), "what this run made is kept as long as it goes on"
+    assert inspected(own), "what this run made is kept as long as it continues"
 
 
 def test_a_run_that_is_over_leaves_nothing_on_the_engine_but_what_runs(backend, jobs, engine, run):

@@ -312,7 +312,7 @@ def test_a_row_that_another_claimed_since_it_was_looked_at_is_left_alone(
     store.register(make_record())
     first = delivery._first
     seen = first(store.engine, "openlineage")
-    # The other one's clock goes on while this one waits for its turn at the database.
+    # The other one's clock continues while this one waits for its turn at the database.
     _claim_until(store, datetime.now(UTC) + delivery.CLAIM + timedelta(seconds=1))
     monkeypatch.setattr(delivery, "_first", lambda *_: seen)
     (outcome,) = store.exports.flush([there], seconds=5)
@@ -333,7 +333,7 @@ def test_a_sender_whose_claim_ran_out_notes_nothing_and_ends(
 
     server.answers = slow
     store.exports.flush([there], seconds=5)
-    assert len(server.taken) == 1, "it does not go on to the next one"
+    assert len(server.taken) == 1, "it does not continue with the next one"
     assert [row.sent_at for row in facts(store)] == [None, None]
 
 

@@ -105,7 +105,7 @@ def test_without_an_exporter_nothing_is_kept_and_the_lineage_is_not_even_opened(
     assert lineage_from_airflow().exports.states() == []
 
 
-def test_a_lineage_that_is_away_fails_no_begin(
+def test_a_lineage_that_is_unavailable_fails_no_begin(
     server: RecordingServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MODELWAY_LINEAGE_URL", "postgresql://mia:s3cret@127.0.0.1:1/lineage")

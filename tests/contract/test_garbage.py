@@ -184,10 +184,10 @@ def test_content_that_a_kept_version_shares_stays(yard: Yard) -> None:
 
 
 def test_what_is_young_stays_whatever_it_is(yard: Yard) -> None:
-    yard.put("of a run that goes on", old=False)
+    yard.put("of a run that continues", old=False)
     yard.put("old")
     done = yard.collect()
-    assert yard.there() == {"of a run that goes on"}
+    assert yard.there() == {"of a run that continues"}
     assert (done.left, done.young) == (1, 1)
 
 
@@ -300,7 +300,7 @@ KILLED = """
 
 
 @pytest.mark.parametrize(("half", "gone", "reported"), [("recording", 0, 0), ("removing", 1, 3)])
-def test_killed_in_the_middle_it_leaves_nothing_broken_and_the_next_one_goes_on(
+def test_killed_in_the_middle_it_leaves_nothing_broken_and_the_next_one_continues(
     yard: Yard, half: str, gone: int, reported: int
 ) -> None:
     for name in ("one", "two"):

@@ -239,7 +239,7 @@ def test_a_command_is_reported_its_data_in_the_environment(tmp_path):
     assert json.loads(done.stdout) == ["{}", "", "", ""]
 
 
-def test_a_command_goes_on_from_its_last_checkpoint(tmp_path):
+def test_a_command_continues_from_its_last_checkpoint(tmp_path):
     folder = write_job(tmp_path, command=("python", "run.py"))
     (folder / "code" / "run.py").write_text(SCRIPT)
     assert run(folder).returncode == 0

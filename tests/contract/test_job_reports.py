@@ -244,7 +244,7 @@ def test_what_all_tries_took_on_all_machines_is_added_up(tmp_path):
     for name, text in accounts.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert usage_in(tmp_path) == (6.5, 4.0), "the last try's own seconds are reported with how it ended"
+    assert usage_in(tmp_path) == (6.5, 4.0), "the last attempt's own seconds are reported with how it ended"
 
 
 @pytest.mark.parametrize("kind", ["float32", "float16", "int64", "bool"])

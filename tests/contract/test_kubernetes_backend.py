@@ -166,7 +166,7 @@ def test_a_cancelled_job_leaves_nothing_and_can_be_asked_for_again(backend, jobs
     succeeded(backend, again, seconds=SECONDS)
 
 
-def test_a_pod_that_is_deleted_is_reported_and_the_next_try_goes_on_from_the_checkpoint(
+def test_a_pod_that_is_deleted_is_reported_and_the_next_attempt_continues_from_the_checkpoint(
     backend, jobs, options, namespace, monkeypatch
 ):
     monkeypatch.setattr("modelway.backends.kubernetes.status.SETTLE_SECONDS", 2.0)

@@ -155,7 +155,7 @@ def test_workers_that_share_nothing_follow_one_job_to_its_end(jobs, connect, go,
     succeeded(elsewhere, again, seconds=SECONDS)
 
 
-def test_a_job_whose_pod_is_killed_goes_on_from_the_stores_last_checkpoint(jobs, connect, go, namespace):
+def test_a_job_whose_pod_is_killed_continues_from_the_stores_last_checkpoint(jobs, connect, go, namespace):
     backend = connect()
     handle = jobs()
     has_checkpoints(backend, handle, 3)
@@ -203,7 +203,7 @@ def test_several_nodes_are_refused_by_name(jobs, options):
         jobs(options=replace(options, nodes=2))
 
 
-def test_a_store_that_is_away_makes_no_job_lost(jobs, connect, monkeypatch):
+def test_a_store_that_is_unavailable_makes_no_job_lost(jobs, connect, monkeypatch):
     import s3fs
 
     handle = jobs()

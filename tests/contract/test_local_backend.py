@@ -143,7 +143,7 @@ def test_a_home_that_is_relative_is_the_same_place(tmp_path, monkeypatch):
     assert LocalBackend(home=type(tmp_path)("home")).home == tmp_path / "home"
 
 
-def test_what_a_killed_supervisor_leaves_is_ended_before_the_next_try(backend, submit):
+def test_what_a_killed_supervisor_leaves_is_ended_before_the_next_attempt(backend, submit):
     first = submit()
     (left,) = wait_for(lambda: pids(backend, first), what="the start")
     os.kill(agent(backend, first), signal.SIGKILL)

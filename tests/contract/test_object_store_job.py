@@ -1,4 +1,4 @@
-"""A job whose folder lies on an object store: the container is lost, and the next one goes on from what is there."""
+"""A job whose folder lies on an object store: the container is lost, and the next one continues from what is there."""
 
 import json
 import os
@@ -144,7 +144,7 @@ def test_a_job_runs_with_nothing_but_its_uri(published, container, tmp_path):
     assert names == {"train-000098", "train-000099", "train-000100"}
 
 
-def test_a_job_whose_container_is_lost_goes_on_from_the_stores_last_checkpoint(published, container, tmp_path):
+def test_a_job_whose_container_is_lost_continues_from_the_stores_last_checkpoint(published, container, tmp_path):
     first = container(1)
     wait_for(lambda: recorded_checkpoints(fetched(published, tmp_path)), seconds=30, what="a checkpoint on the store")
     lose(first)

@@ -168,7 +168,7 @@ def test_cleared_at_100_percent_the_stable_version_is_still_there(serving, monke
     assert (serving.weights, serving.champion) == ({2: 100}, 2)
 
 
-def test_a_retry_goes_on_from_the_step_reached(serving, monkeypatch):
+def test_a_retry_continues_from_the_step_reached(serving, monkeypatch):
     deployed = serving.deploy(2)
     die_at_wait(monkeypatch, 2)
     with pytest.raises(Killed):
@@ -298,8 +298,8 @@ def test_a_canary_that_another_run_removed_closes_the_rollout(serving, monkeypat
     assert serving.weights == {1: 100, 3: 0}
 
 
-@pytest.mark.parametrize("last_try", [False, True])
-def test_the_last_try_that_fails_gives_the_traffic_back(serving, monkeypatch, last_try):
+@pytest.mark.parametrize("last_attempt", [False, True])
+def test_the_last_try_that_fails_gives_the_traffic_back(serving, monkeypatch, last_attempt):
     deployed = serving.deploy(2)
 
     def no_gateway(self, name):
@@ -312,9 +312,9 @@ def test_the_last_try_that_fails_gives_the_traffic_back(serving, monkeypatch, la
     monkeypatch.setattr(LocalEndpoint, "metrics", no_gateway)
     monkeypatch.setattr(rollout_record, "gives_up_at", lambda record: record.detail["since"])
     with pytest.raises(EndpointNotReady):
-        serving.promote(2, deployed, last_try=last_try)
-    assert serving.rollout(2).state == ("aborted" if last_try else "running")
-    assert serving.weights == ({1: 100, 2: 0} if last_try else {1: 90, 2: 10})
+        serving.promote(2, deployed, last_attempt=last_attempt)
+    assert serving.rollout(2).state == ("aborted" if last_attempt else "running")
+    assert serving.weights == ({1: 100, 2: 0} if last_attempt else {1: 90, 2: 10})
 
 
 def test_a_user_who_ends_the_task_gets_the_traffic_back(serving):

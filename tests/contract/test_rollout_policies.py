@@ -75,7 +75,7 @@ def test_a_run_waits_for_the_rollout_of_another_one(halfway, monkeypatch):
     assert deploy(halfway, 3)["weights"] == {"2": 100, "3": 0}
 
 
-def test_a_wait_goes_on_when_the_lineage_cannot_be_read_for_a_moment(tmp_path, monkeypatch):
+def test_a_wait_continues_when_the_lineage_cannot_be_read_for_a_moment(tmp_path, monkeypatch):
     reads = []
 
     def open_at_the_second_time(url):

@@ -121,7 +121,12 @@ class Raises(ModelwayOperator):
             "Write it",
             "fail",
         ),
-        (DatasetUnavailable("the lake is away", known=("a", "b")), "the lake is away. Known: a, b", "", "retry"),
+        (
+            DatasetUnavailable("the lake is unavailable", known=("a", "b")),
+            "the lake is unavailable. Known: a, b",
+            "",
+            "retry",
+        ),
         (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero", "", "retry"),
     ],
 )
@@ -145,7 +150,7 @@ def test_a_first_try_that_succeeds_does_not_open_the_lineage(home, tmp_path):
     assert not (home / "lineage.db").exists()
 
 
-def test_a_lineage_that_is_away_hides_no_failure(home, monkeypatch, tmp_path):
+def test_a_lineage_that_is_unavailable_hides_no_failure(home, monkeypatch, tmp_path):
     (tmp_path / "taken").write_text("")
     monkeypatch.setenv("MODELWAY_LINEAGE_URL", f"sqlite:///{tmp_path}/taken/lineage.db")
     operator = Raises(error=InvalidModelCode("no such file"), task_id="plan")

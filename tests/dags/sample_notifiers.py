@@ -22,7 +22,7 @@ class FileNotifier(BaseNotifier):
 
 class RaisingNotifier(BaseNotifier):
     def notify(self, context) -> None:
-        raise RuntimeError("the mail server is away")
+        raise RuntimeError("the mail server is unavailable")
 
 
 def announce(*, path: str):

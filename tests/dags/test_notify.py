@@ -131,7 +131,7 @@ def test_a_bad_notifier_is_logged_and_the_next_one_called(caplog, tmp_path):
     assert not (tmp_path / "called").exists(), "what is no notifier is not called"
     reported = [record.getMessage() for record in caplog.records if record.name.startswith("modelway")]
     assert [line.split(" failed: ")[0] for line in reported] == [f"the notifier {path}" for path, _ in notifiers[:7]]
-    assert "RuntimeError: the mail server is away" in reported[4]
+    assert "RuntimeError: the mail server is unavailable" in reported[4]
     assert "'tests.dags.sample_notifiers.announce' is no notifier" in reported[5]
     assert "none of the notifiers that specs may name" in reported[6]
 

@@ -29,7 +29,7 @@ class Backend:
 
     def cancel(self, handle):
         if handle.name == "first":
-            raise OSError("the engine is away")
+            raise OSError("the engine is unavailable")
         self.cancelled.append(handle.name)
 
 
@@ -51,7 +51,7 @@ def test_what_still_runs_is_stopped_one_refusal_stops_nothing_else(backend, capl
     assert backend.asked == [RUN]
     assert backend.cancelled == ["second"]
     assert "the jobs on the backend gone are not known: KeyError" in caplog.text
-    assert "could not stop job first: OSError: the engine is away" in caplog.text
+    assert "could not stop job first: OSError: the engine is unavailable" in caplog.text
 
 
 def test_a_backend_that_hangs_holds_up_nobody(backend, monkeypatch, caplog):

@@ -25,7 +25,7 @@ def test_training_code_that_raises_tells_its_last_lines_and_registers_nothing(la
     assert lab.endpoint.status("raises") is None
 
 
-def test_a_killed_training_goes_on_from_its_last_checkpoint_and_the_run_succeeds(lab):
+def test_a_killed_training_continues_from_its_last_checkpoint_and_the_run_succeeds(lab):
     assert lab.finish("resumes") == "success", lab.states("resumes")
     attempts = {task.task_id: task.try_number for task in lab.api.tasks("resumes", lab.runs["resumes"])}
     assert attempts["train.train"] == 2

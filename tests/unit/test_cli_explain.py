@@ -57,7 +57,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lineage:
 
 
 def then(store: Lineage, capsys: pytest.CaptureFixture[str], *records: FailureRecord) -> list[str]:
-    """Return how each try went on, as it is printed."""
+    """Return how each attempt continued, as it is printed."""
     for record in records:
         store.record_failure(record)
     assert call("manual__1") == 0
@@ -86,7 +86,7 @@ def test_a_mended_failure_is_reported_whole(store: Lineage, capsys: pytest.Captu
     ]
 
 
-def test_how_it_went_on_is_reported_of_each_try(store: Lineage, capsys: pytest.CaptureFixture[str]) -> None:
+def test_how_it_continued_is_reported_of_each_attempt(store: Lineage, capsys: pytest.CaptureFixture[str]) -> None:
     evicted: dict[str, Any] = {**RAISED, "key": "train.fine", "kind": "evicted", "rule": "retry", "tried_again": True}
     tries = [FailureRecord(**evicted | {"attempt": number}) for number in (1, 2)]
     assert then(store, capsys, tries[0]) == ["tried again; that attempt has not ended yet, or was stopped"]

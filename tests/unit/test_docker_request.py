@@ -238,7 +238,7 @@ def test_a_socket_without_permission_is_reported_however_the_sdk_wraps_it(tmp_pa
     assert reported.value.kind is FailureKind.FORBIDDEN
 
 
-def test_the_log_of_a_job_that_is_over_is_not_empty_because_the_engine_is_away(tmp_path):
+def test_the_log_of_a_job_that_is_over_is_not_empty_because_the_engine_is_unavailable(tmp_path):
     """Who follows the job would take an empty answer for the end of the log."""
     away = DockerBackend(home=tmp_path, client="tcp://127.0.0.1:1")
     handle = Handle(backend="docker", name="job", place="volume", attempt=1)

@@ -403,7 +403,7 @@ def test_a_job_that_is_requested_to_leave_stops_once_its_checkpoint_is_durable(j
     assert job.resume_from().step == 2
 
 
-def test_a_job_that_nothing_tells_to_leave_goes_on(job, monkeypatch):
+def test_a_job_that_nothing_tells_to_leave_continues(job, monkeypatch):
     monkeypatch.delenv("MODELWAY_NOTICE", raising=False)
     assert not job.stopping
     assert (job.rank, job.local_rank, job.world_size, job.is_main) == (0, 0, 1, True)

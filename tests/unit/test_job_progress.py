@@ -76,7 +76,7 @@ def test_a_job_that_does_not_know_its_end_tells_its_step(job, clock, capsys):
     assert json.loads((job.folder / "progress.json").read_text())["loss"] == "nan"
 
 
-def test_a_resumed_job_reckons_its_end_from_where_it_went_on(job, clock, capsys):
+def test_a_resumed_job_reckons_its_end_from_where_it_continued(job, clock, capsys):
     job.progress(step=900, total=1000)
     clock.now += 10
     job.progress(step=950, total=1000)

@@ -108,7 +108,7 @@ def test_what_is_not_there_fails_the_task_in_one_line(reference: dict[str, str],
     assert str(missing.value).startswith(printed)
     assert "\n" not in str(missing.value)
     assert SECRET not in str(missing.value)
-    assert not missing.value.retryable, "another try finds no more"
+    assert not missing.value.retryable, "another attempt finds no more"
 
 
 @pytest.mark.parametrize("reference", [{"connection": "absent"}, {"variable": "absent"}])
