@@ -1,4 +1,4 @@
-"""What the exporters' tests send to: a server that records and misbehaves as told, and one before MLflow."""
+"""What the exporters' tests send to: a server that records and misbehaves on request, and one before MLflow."""
 
 import json
 import threading
@@ -60,8 +60,8 @@ class RecordingServer:
         with self._lock:
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)
-            told = {"path": request.path, "authorization": request.headers.get("Authorization"), "body": body}
-            self.requests.append(told)
+            reported = {"path": request.path, "authorization": request.headers.get("Authorization"), "body": body}
+            self.requests.append(reported)
         try:
             answer = self.answers(body)
             if answer == "hang":
@@ -113,7 +113,7 @@ class Doorway(RecordingServer):
 
 @contextmanager
 def recording_server() -> Iterator[RecordingServer]:
-    """Start a server that takes everything until told otherwise."""
+    """Start a server that takes everything until another answer is set."""
     server = RecordingServer()
     try:
         yield server
@@ -123,7 +123,7 @@ def recording_server() -> Iterator[RecordingServer]:
 
 @contextmanager
 def doorway(target: str) -> Iterator[Doorway]:
-    """Start a server that passes everything on until told otherwise."""
+    """Start a server that passes everything on until another answer is set."""
     server = Doorway(target)
     try:
         yield server

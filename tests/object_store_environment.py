@@ -44,8 +44,11 @@ def make(python: Path) -> None:
         return
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(PLACE)], check=True)
-    pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", *NEEDED], check=True)
+    # uv takes a tenth of pip's CPU time, but does not look everywhere where pip does.
+    uv = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", str(python)]
+    if subprocess.run([*uv, *NEEDED], check=False).returncode:
+        pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "install", *NEEDED], check=True)
     behind = SITE / "zz_repository.pth"
     behind.unlink(missing_ok=True)
     behind.write_text(sysconfig.get_paths()["purelib"] + "\n")

@@ -33,9 +33,9 @@ class Shop:
         #: runs that have failed, as Airflow knows
         self.failed = set()
 
-    def context(self, number, *, last_try=False):
+    def context(self, number, *, last_attempt=False):
         dag_run = SimpleNamespace(dag_id="tiny", run_id=f"run-{number}", triggering_user_name="mia")
-        ti = SimpleNamespace(try_number=3 if last_try else 1, max_tries=2, get_dagrun_state=self.state)
+        ti = SimpleNamespace(try_number=3 if last_attempt else 1, max_tries=2, get_dagrun_state=self.state)
         return {"dag_run": dag_run, "ti": ti}
 
     def state(self, *, dag_id, run_id):
@@ -122,8 +122,8 @@ class Shop:
             **options,
         )
 
-    def promote(self, number, deployment, *, last_try=False, **options):
-        return self.promoter(number, deployment, **options).run(self.context(number, last_try=last_try))
+    def promote(self, number, deployment, *, last_attempt=False, **options):
+        return self.promoter(number, deployment, **options).run(self.context(number, last_attempt=last_attempt))
 
     def roll_out(self, number):
         return self.promote(number, self.deploy(number))

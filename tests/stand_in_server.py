@@ -1,4 +1,4 @@
-"""A server behind a gateway that misbehaves as told: ``python stand_in_server.py PORT LOG MODE``.
+"""A server behind a gateway that misbehaves as its mode says: ``python stand_in_server.py PORT LOG MODE``.
 
 It writes a line into LOG for every POST that it received, and then
 

@@ -1,8 +1,8 @@
 """Nodes without machines: pods on them count as running, so that a cluster of one small node can hold many jobs.
 
-``python bench/jobs/hollow.py NAMESPACE PREFIX COUNT STORAGE`` registers COUNT nodes called PREFIX-0, …, tells the API
-server every few seconds that they are ready, sets every pod on them to running, and adds a line to each job's log at
-each round, as an agent would. When the file STORAGE/end appears, it sets the pods to succeeded. It ends with its
+``python bench/jobs/hollow.py NAMESPACE PREFIX COUNT STORAGE`` registers COUNT nodes called PREFIX-0, …, reports to the
+API server every few seconds that they are ready, sets every pod on them to running, and adds a line to each job's log
+at each round, as an agent would. When the file STORAGE/end appears, it sets the pods to succeeded. It ends with its
 standard input, and takes the nodes away.
 """
 

@@ -35,7 +35,7 @@ pip_install() { shown "$venv/bin/python" -m pip install --disable-pip-version-ch
 
 failed() {
     tail -n 15 "$log" >&2
-    echo "the installation failed; all that it printed is in $log. Run the same command again to go on." >&2
+    echo "the installation failed; all that it printed is in $log. Run the same command again to continue." >&2
     exit 1
 }
 

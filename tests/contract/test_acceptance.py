@@ -101,8 +101,8 @@ def test_a_long_acceptance_shows_that_its_rollout_lives(shop, monkeypatch, tmp_p
     monkeypatch.setattr(job_operator, "PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr(job_trigger, "SETTLE_SECONDS", 0.0)
     shop.deployed = shop.deploy(1)
-    goes_on = tmp_path / "goes-on"
-    wait = f"import os, time\nwhile not os.path.exists({str(goes_on)!r}): time.sleep(0.05)"
+    continues = tmp_path / "goes-on"
+    wait = f"import os, time\nwhile not os.path.exists({str(continues)!r}): time.sleep(0.05)"
     with pytest.raises(TaskDeferred) as deferred:
         accept(shop, 1, command=["python", "-c", wait])
     _, arguments = deferred.value.trigger.serialize()
@@ -115,7 +115,7 @@ def test_a_long_acceptance_shows_that_its_rollout_lives(shop, monkeypatch, tmp_p
         fires = asyncio.create_task(anext(trigger.run()))
         while shop.rollout(1).updated_at == long_ago and not fires.done():
             await asyncio.sleep(0.05)
-        goes_on.touch()
+        continues.touch()
         return await asyncio.wait_for(fires, 60)
 
     event = asyncio.run(follow()).payload

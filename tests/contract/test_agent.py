@@ -1,4 +1,4 @@
-"""``python -m modelway.job.agent`` as the first process of a container: what it runs, tells and leaves behind."""
+"""``python -m modelway.job.agent`` as the first process of a container: what it runs, reports and leaves behind."""
 
 import json
 import os
@@ -79,24 +79,24 @@ def finish(agent, *, seconds=30):
     return agent.returncode, output
 
 
-def test_a_job_that_succeeds_is_told_and_leaves_no_heartbeat(start, job):
+def test_a_job_that_succeeds_is_reported_and_leaves_no_heartbeat(start, job):
     status, output = finish(start("import sys\ndef train(job):\n    print('one')\n    print('two', file=sys.stderr)\n"))
     assert (status, output) == (0, "one\ntwo\n")
-    told = ended(job)
-    assert (told["returncode"], told["signal"], told["reason"], told["kind"]) == (0, None, None, None)
-    assert (told["out_of_memory"], told["stopped"]) == (False, False)
-    assert told["seconds"] > 0
-    assert 5e6 < told["peak_memory_bytes"] < 5e8
+    reported = ended(job)
+    assert (reported["returncode"], reported["signal"], reported["reason"], reported["kind"]) == (0, None, None, None)
+    assert (reported["out_of_memory"], reported["stopped"]) == (False, False)
+    assert reported["seconds"] > 0
+    assert 5e6 < reported["peak_memory_bytes"] < 5e8
     assert (job / "try-1" / "log-0.txt").read_text() == "one\ntwo\n"
     assert list((job / "try-1" / "pods").iterdir()) == []
 
 
-def test_code_that_raises_is_told_by_its_own_reason(start, job):
+def test_code_that_raises_is_reported_by_its_own_reason(start, job):
     status, output = finish(start("def train(job):\n    raise ValueError('too small')\n"))
-    told = ended(job)
+    reported = ended(job)
     assert status == 1
-    assert (told["returncode"], told["kind"]) == (1, "bad_exit")
-    assert told["reason"] == "ValueError: too small (tiny.py:2 in train)"
+    assert (reported["returncode"], reported["kind"]) == (1, "bad_exit")
+    assert reported["reason"] == "ValueError: too small (tiny.py:2 in train)"
     assert "Traceback" in output
 
 
@@ -108,27 +108,31 @@ def test_the_reason_of_an_earlier_try_is_not_this_ones(start, job):
     assert ended(job, 2)["returncode"] == 7
 
 
-def test_a_killed_process_is_told_by_its_signal(start, job):
+def test_a_killed_process_is_reported_by_its_signal(start, job):
     status, _ = finish(start("import os, signal\ndef train(job):\n    os.kill(os.getpid(), signal.SIGKILL)\n"))
-    told = ended(job)
+    reported = ended(job)
     assert status == 137
-    assert (told["returncode"], told["signal"], told["kind"]) == (None, "SIGKILL", "killed")
-    assert told["reason"] == "the job's process was killed by SIGKILL"
+    assert (reported["returncode"], reported["signal"], reported["kind"]) == (None, "SIGKILL", "killed")
+    assert reported["reason"] == "the job's process was killed by SIGKILL"
 
 
 def test_a_job_that_takes_too_long_is_ended(start, job):
     agent = start(WAITS, "--timeout", 0.5)
     status, _ = finish(agent)
-    told = ended(job)
-    assert (status, told["kind"], told["reason"]) == (124, "deadline", "stopped after its timeout of 0.5 seconds")
+    reported = ended(job)
+    assert (status, reported["kind"], reported["reason"]) == (
+        124,
+        "deadline",
+        "stopped after its timeout of 0.5 seconds",
+    )
     assert not runs(int((job / "output" / "pid").read_text()))
 
 
-def test_every_kind_that_is_told_is_a_kind_of_failure():
+def test_every_kind_that_is_reported_is_a_kind_of_failure():
     assert set(STATUS_OF_KIND) <= {kind.value for kind in FailureKind}
 
 
-def test_a_folder_that_is_none_is_told(start, job):
+def test_a_folder_that_is_none_is_reported(start, job):
     job.mkdir()
     status, output = finish(start())
     assert status == 2
@@ -167,15 +171,15 @@ def test_what_the_job_left_running_is_ended(start, job):
     assert not runs(int((job / "output" / "pid").read_text()))
 
 
-def test_a_job_that_is_told_to_leave_stops_after_its_checkpoint_and_goes_on_from_it(start, job):
+def test_a_job_that_is_requested_to_leave_stops_after_its_checkpoint_and_continues_from_it(start, job):
     agent = start(CHECKPOINTS)
     wait_for(lambda: len(recorded_checkpoints(job)) >= 3 if job.exists() else None, what="three checkpoints")
     agent.send_signal(signal.SIGTERM)
     status, output = finish(agent)
-    told, last = ended(job), recorded_checkpoints(job)[-1]
+    reported, last = ended(job), recorded_checkpoints(job)[-1]
     assert status == 143
-    assert (told["returncode"], told["kind"], told["stopped"]) == (143, "killed", True)
-    assert told["reason"] == f"the job was requested to stop and stopped after checkpoint {last.id}"
+    assert (reported["returncode"], reported["kind"], reported["stopped"]) == (143, "killed", True)
+    assert reported["reason"] == f"the job was requested to stop and stopped after checkpoint {last.id}"
     assert "stop requested: the job has 27 seconds" in output
     assert (job / "try-1" / "log-0.txt").read_text() == output
     assert last.step < 100
@@ -193,11 +197,11 @@ def test_a_job_that_does_not_leave_in_time_is_ended(start, job):
     begun = time.monotonic()
     agent.send_signal(signal.SIGTERM)
     status, _ = finish(agent)
-    told = ended(job)
+    reported = ended(job)
     assert status == 143
     assert 0.4 < time.monotonic() - begun < 5
-    assert (told["signal"], told["stopped"]) == ("SIGTERM", True)
-    assert told["reason"] == "the job was requested to stop and did not end in time"
+    assert (reported["signal"], reported["stopped"]) == ("SIGTERM", True)
+    assert reported["reason"] == "the job was requested to stop and did not end in time"
 
 
 def test_a_job_that_succeeds_after_the_notice_has_succeeded(start, job):
@@ -252,7 +256,7 @@ def test_two_containers_never_work_on_one_job_at_once(start, job, monkeypatch):
     wait_for(lambda: int((job / "output" / "pid").read_text() or pid) != pid, what="the second one")
 
 
-def test_a_container_that_waits_may_be_told_to_leave(start, job):
+def test_a_container_that_waits_may_be_requested_to_stop(start, job):
     start(WAITS)
     wait_for((job / "output" / "pid").exists, what="the first one")
     other = start(attempt=2)
@@ -322,15 +326,15 @@ def test_requirements_that_the_image_has_cost_nothing(start, job):
     assert finish(start()) == (0, "")
 
 
-def test_requirements_that_cannot_be_had_are_told(start, job):
+def test_requirements_that_cannot_be_had_are_reported(start, job):
     write_job(job, code="def train(job): ...\n")
     (job / "code" / "requirements.txt").write_text("--no-index\nno-such-package-anywhere==1\n")
     status, output = finish(start(), seconds=120)
-    told = ended(job)
-    assert (status, told["kind"]) == (2, "init")
-    assert told["reason"].startswith("requirements.txt could not be installed: No matching distribution found")
+    reported = ended(job)
+    assert (status, reported["kind"]) == (2, "init")
+    assert reported["reason"].startswith("requirements.txt could not be installed: No matching distribution found")
     assert "no-such-package-anywhere" in output
-    assert "retryable" not in told
+    assert "retryable" not in reported
 
 
 def describe(tmp_path, **known):
@@ -360,7 +364,7 @@ def test_the_first_of_several_processes_to_fail_is_to_blame(tmp_path):
     assert describe(tmp_path).reason == "the cause"
 
 
-def test_a_process_of_several_that_was_killed_is_told_by_torchruns_report(tmp_path):
+def test_a_process_of_several_that_was_killed_is_reported_by_torchruns_report(tmp_path):
     report = describe(tmp_path, lines=["Root Cause:", "  exitcode  : -9 (pid: 77)", "  error_file: <N/A>"])
     assert (report.kind, report.reason) == ("killed", "the job's process was killed by SIGKILL")
 

@@ -69,7 +69,7 @@ def test_two_assets_are_linked_uploaded_and_downloaded_elsewhere_by_alias(desk: 
     assert (there / "labels" / "labels.csv").read_text() == "a,1"
     draft = AssetFolder(there / "street").read()
     assert (draft.version, draft.files, draft.references) == (1, ["net/model.onnx"], {"data": "labels@1"})
-    # A folder that was downloaded is one to go on with.
+    # A folder that was downloaded is one to continue with.
     (there / "street" / "net" / "model.onnx").write_text("better weights")
     assert desk.upload(AssetFolder(there / "street")) == 2
 
@@ -102,7 +102,7 @@ def test_two_versions_of_one_asset_lie_beside_each_other(desk: Desk) -> None:
     assert (desk.place / "there" / "labels@1" / "a").read_text() == "1"
 
 
-def test_an_upload_that_was_killed_goes_on_where_it_was(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upload_that_was_killed_continues_where_it_was(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     names = {f"part-{number}": str(number) for number in range(5)}
     folder = desk.draft("labels", names)
     code = f"""
@@ -305,7 +305,7 @@ def test_a_file_that_changes_while_it_is_uploaded_is_noticed(desk: Desk, monkeyp
     assert desk.upload(folder) == 1
 
 
-def test_a_file_that_went_after_it_was_added_is_told_before_anything_is_sent(desk: Desk) -> None:
+def test_a_file_that_went_after_it_was_added_is_reported_before_anything_is_sent(desk: Desk) -> None:
     folder = desk.draft("labels", {"a": "1", "z": "2"})
     (folder.place / "z").unlink()
     with pytest.raises(ModelwayError, match="'z' is not a file of the folder now.*--remove z"):
@@ -313,7 +313,7 @@ def test_a_file_that_went_after_it_was_added_is_told_before_anything_is_sent(des
     assert desk.stored() == []
 
 
-def test_a_reference_to_nothing_is_told_before_anything_is_sent(desk: Desk) -> None:
+def test_a_reference_to_nothing_is_reported_before_anything_is_sent(desk: Desk) -> None:
     folder = desk.draft("street", {"a": "1"}, references={"labels": "labels:good"})
     with pytest.raises(UnknownAsset, match="refers to 'labels:good'.*Upload that one first: modelway asset upload lab"):
         desk.upload(folder)

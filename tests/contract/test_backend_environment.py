@@ -86,15 +86,15 @@ def test_requirements_that_are_missing_are_installed_once(backend, jobs, home, t
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
     files = {"requirements.txt": f"numpy>=1\n{line.format(wheel=wheel)}\n"}
     first, second = jobs(REPORTS, files=files), jobs(REPORTS, files=files, key="train_2")
-    told = []
+    reported = []
     for handle in (first, second):
         succeeded(backend, handle, seconds=90)
         python, value, library = json.loads((backend.folder(handle) / "output" / "seen.json").read_text())
         assert python.startswith(str(home))
         assert value == 41
         assert library.startswith(str(home)), "the job's own part of the library comes first"
-        told.append("making a virtual environment" in backend.logs(handle)[0])
-    assert sorted(told) == [False, True], "two jobs at the same time share the one that is made"
+        reported.append("making a virtual environment" in backend.logs(handle)[0])
+    assert sorted(reported) == [False, True], "two jobs at the same time share the one that is made"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_requirements_that_are_missing_are_installed_once(backend, jobs, home, t
         ("this is no requirement", "Invalid requirement: 'this is no requirement'"),
     ],
 )
-def test_requirements_that_cannot_be_installed_are_told(backend, jobs, home, line, said):
+def test_requirements_that_cannot_be_installed_are_reported(backend, jobs, home, line, said):
     handle = jobs(WAITS, files={"requirements.txt": f"--no-index\n{line}\n"})
     status = ended(backend, handle, seconds=90)
     assert (status.state, status.retryable) == (JobState.FAILED, False)

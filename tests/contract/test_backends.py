@@ -120,7 +120,7 @@ def test_a_succeeded_job_is_done_anew_after_a_clear(backend, jobs):
     assert jobs(code, clear_number=1) == second
 
 
-def test_a_killed_job_may_be_tried_again_and_goes_on_from_its_last_checkpoint(backend, jobs):
+def test_a_killed_job_may_be_tried_again_and_continues_from_its_last_checkpoint(backend, jobs):
     first = jobs(DIES)
     status = ended(backend, first)
     assert (status.state, status.retryable) == (JobState.FAILED, True)
@@ -183,7 +183,7 @@ def test_submits_at_the_same_time_start_one_process(backend, name, home, connect
     assert starts(backend, handle) == 1
 
 
-def test_code_that_raises_is_told_and_not_worth_a_retry(backend, jobs):
+def test_code_that_raises_is_reported_and_not_worth_a_retry(backend, jobs):
     handle = jobs("def train(job):\n    print('about to divide')\n    1 / 0\n")
     status = ended(backend, handle)
     assert (status.state, status.retryable) == (JobState.FAILED, False)
@@ -191,7 +191,7 @@ def test_code_that_raises_is_told_and_not_worth_a_retry(backend, jobs):
     assert "about to divide" in backend.logs(handle)[0]
 
 
-def test_a_process_that_ends_without_a_word_is_told_by_its_status(backend, jobs):
+def test_a_process_that_ends_without_a_word_is_reported_by_its_status(backend, jobs):
     handle = jobs("import os\ndef train(job):\n    os._exit(3)\n")
     status = ended(backend, handle)
     assert (status.state, status.reason) == (JobState.FAILED, "the job's process ended with exit status 3")
@@ -332,7 +332,7 @@ def test_a_log_of_many_blocks_and_a_line_longer_than_a_block_are_read_to_the_end
     assert "".join(read).removesuffix("\n") == "x" * 3_000_000 + "\n" + "y\n" * 1_000_000 + "\nend"
 
 
-def test_a_home_that_cannot_be_written_is_told(backend, home, options, run):
+def test_a_home_that_cannot_be_written_is_reported(backend, home, options, run):
     home.write_text("a file in its place")
     job = Job(model="tiny", run=run, key="train", stage="train", action="train")
     with pytest.raises(NotWritable, match="MODELWAY_HOME"):

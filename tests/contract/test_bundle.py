@@ -103,7 +103,7 @@ def test_nothing_is_written_while_nothing_changes(site, monkeypatch):
 
 def test_a_file_that_changes_twice_in_one_instant_is_not_missed(site, monkeypatch):
     monkeypatch.setattr(bundle_module, "SETTLED_SECONDS", 60.0)
-    # Times that do not change: only reading the file again tells.
+    # Times that do not change: only reading the file again shows it.
     monkeypatch.setattr(bundle_module, "signature", lambda *_: "same")
     bundle = site.bundle()
     site.write("first", "model: first\nretries: 5\n")
@@ -141,7 +141,7 @@ def test_many_tasks_that_start_at_once_share_one_whole_folder(site):
     assert list(base_dir.glob("taking-*")) == []
 
 
-def test_while_the_store_cannot_be_written_the_last_snapshot_goes_on(site):
+def test_while_the_store_cannot_be_written_the_last_snapshot_continues(site):
     bundle = site.bundle()
     first = version_of(bundle)
     site.store.rename(site.store.with_name("away"))
@@ -157,7 +157,7 @@ def test_while_the_store_cannot_be_written_the_last_snapshot_goes_on(site):
     assert "retries" in spec_in(bundle)
 
 
-def test_a_version_that_is_gone_is_told(site):
+def test_a_version_that_is_gone_is_reported(site):
     version = version_of(site.bundle())
     shutil.rmtree(site.store)
     site.machine("two")
@@ -230,7 +230,7 @@ def test_a_snapshot_is_not_written_into_what_it_is_made_of(site, monkeypatch, va
     site.bundle().refresh()
 
 
-def test_a_large_snapshot_is_told(site, monkeypatch, caplog):
+def test_a_large_snapshot_is_reported(site, monkeypatch, caplog):
     site.bundle()
     assert caplog.messages == []
     monkeypatch.setattr(bundle_module, "LARGE_BYTES", 100)

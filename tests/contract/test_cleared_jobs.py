@@ -23,7 +23,7 @@ def test_what_a_clear_found_running_is_not_done_again_when_its_collection_is_tri
     assert submit(1) == first, "it runs, and the cleared task follows it"
     go(backend, first)
     succeeded(backend, first)
-    assert submit(1) == first, "the next try of the cleared task collects it"
+    assert submit(1) == first, "the next attempt of the cleared task collects it"
     again = submit(2)
     assert again != first, "another clear wants it done anew"
     go(backend, again)

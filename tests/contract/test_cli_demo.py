@@ -93,7 +93,7 @@ def test_requests_wait_for_an_endpoint_that_is_not_ready(endpoint, spec):
     assert sent.problem() is None
 
 
-def test_an_error_in_the_thread_of_the_requests_is_told(settings, endpoint, spec):
+def test_an_error_in_the_thread_of_the_requests_is_reported(settings, endpoint, spec):
     state = settings.endpoint_root / demo.MODEL / "state.json"
     text = state.read_text()
     with traffic(endpoint) as sent:
@@ -104,7 +104,7 @@ def test_an_error_in_the_thread_of_the_requests_is_told(settings, endpoint, spec
     assert sent.problem().startswith("the requests during the rollout ended early: DigestMismatch: ")
 
 
-def test_requests_that_fail_are_told(endpoint, spec):
+def test_requests_that_fail_are_reported(endpoint, spec):
     with traffic(endpoint) as sent:
         eventually(lambda: sent.counted())
         sent.model = "another"

@@ -23,7 +23,7 @@ def call(*arguments: str) -> int:
     return status
 
 
-def told(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+def printed(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
     return found
 
@@ -44,7 +44,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordingServer]:
         yield started
 
 
-def test_where_nobody_is_told_anything_that_is_said(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_where_nobody_is_reported_anything_that_is_said(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call() == 0
     assert "MODELWAY_MLFLOW_URL" in capsys.readouterr().out
     assert not (home / "lineage.db").exists(), "to ask makes nothing"
@@ -58,7 +58,7 @@ def test_what_waits_is_shown_and_sent(home: Path, server: RecordingServer, capsy
     store.register(make_record())
     server.answers = lambda _body: 503
     assert call("--flush", "--json") == 1
-    mlflow, openlineage = told(capsys)
+    mlflow, openlineage = printed(capsys)
     assert (mlflow["exporter"], mlflow["url"], mlflow["waiting"]) == ("mlflow", None, 1)
     assert (openlineage["waiting"], openlineage["sent"], openlineage["refused"]) == (1, 0, 0)
     assert openlineage["url"] == server.url
@@ -73,7 +73,7 @@ def test_what_waits_is_shown_and_sent(home: Path, server: RecordingServer, capsy
     assert (second.split()[:4], "answers 503" in second) == (["openlineage", "1", "0", "0"], True)
     server.answers = lambda _body: 200
     assert call("--flush", "--json") == 0
-    assert told(capsys)[1] == {
+    assert printed(capsys)[1] == {
         **{"exporter": "openlineage", "url": server.url, "waiting": 0, "sent": 1, "refused": 0},
         **{"oldest": None, "error": ""},
     }
@@ -85,7 +85,7 @@ def test_what_was_refused_is_sent_again_when_asked_for(
     open_lineage(f"sqlite:///{home}/lineage.db", exporters=["openlineage"]).register(make_record())
     server.answers = lambda _body: (400, "too long")
     assert call("--flush", "--json") == 1
-    assert told(capsys)[0]["refused"] == 1
+    assert printed(capsys)[0]["refused"] == 1
     server.answers = lambda _body: 200
     assert call("--flush") == 0
     assert server.taken == []
@@ -93,7 +93,7 @@ def test_what_was_refused_is_sent_again_when_asked_for(
     assert len(server.taken) == 1
 
 
-def test_versions_of_before_are_told_when_asked_for(
+def test_versions_of_before_are_reported_when_asked_for(
     home: Path, server: RecordingServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(UnknownModel, match="nothing was registered yet"):

@@ -66,7 +66,7 @@ def test_it_is_short_and_in_the_house_style(models):
         assert done.returncode == 0, done.stdout
 
 
-def test_editors_are_told_of_a_schema_only_where_one_is(models):
+def test_editors_are_reported_of_a_schema_only_where_one_is(models):
     assert main(["new", "rings"]) == 0
     assert (models / "rings" / "model.yaml").read_text().startswith("model: rings\n")
 
@@ -106,11 +106,11 @@ def test_the_file_of_a_name_that_would_hide_a_module_is_called_otherwise(models,
 )
 def test_other_names_are_refused_with_the_rule(models, name, near, capsys):
     assert main(["new", "--", name]) == 1
-    told = capsys.readouterr().err
-    assert "cannot be a model's name" in told
-    assert "Use lower-case letters, digits and '-' inside, at most 40 characters" in told
-    assert ("such as" in told) == (near is not None)
-    assert near is None or f"such as '{near}'" in told
+    printed = capsys.readouterr().err
+    assert "cannot be a model's name" in printed
+    assert "Use lower-case letters, digits and '-' inside, at most 40 characters" in printed
+    assert ("such as" in printed) == (near is not None)
+    assert near is None or f"such as '{near}'" in printed
     assert os.listdir(models) == []
 
 
@@ -127,8 +127,8 @@ def test_whatever_is_there_stays_as_it_is(models, there, capsys):
             (place / name).write_text("mine")
     before = tree(models)
     assert main(["new", "rings"]) == 1
-    told = capsys.readouterr().err
-    assert f"{place}: there is something of this name already, and nothing is overwritten" in told
+    printed = capsys.readouterr().err
+    assert f"{place}: there is something of this name already, and nothing is overwritten" in printed
     assert tree(models) == before
     assert not (models / "nowhere").exists()
 
@@ -151,12 +151,12 @@ def test_a_folder_that_is_missing_is_refused(models, tmp_path, capsys):
     assert not missing.parent.exists()
 
 
-def test_a_folder_that_cannot_be_written_is_told(capsys):
+def test_a_folder_that_cannot_be_written_is_reported(capsys):
     # Permissions do not stop root; /proc stops everyone.
     assert main(["new", "rings", "--folder", "/proc/self"]) == 1
-    told = capsys.readouterr().err
-    assert "the folder cannot be written (" in told
-    assert "--folder" in told
+    printed = capsys.readouterr().err
+    assert "the folder cannot be written (" in printed
+    assert "--folder" in printed
 
 
 def test_a_full_disk_leaves_nothing_behind(models, monkeypatch, capsys):

@@ -116,12 +116,12 @@ def test_a_component_that_ended_is_named_with_its_last_lines(airflow):
     airflow.processes = {"triggerer": subprocess.Popen(["sleep", "60"]), "scheduler": ended}
     ended.wait()
     try:
-        with pytest.raises(EndpointNotReady) as told:
+        with pytest.raises(EndpointNotReady) as reported:
             airflow.check()
     finally:
         airflow.stop()
-    assert "airflow scheduler ended with 3" in str(told.value)
-    assert "the disk is full" in str(told.value)
+    assert "airflow scheduler ended with 3" in str(reported.value)
+    assert "the disk is full" in str(reported.value)
 
 
 STARTS_COMPONENT = """
@@ -231,7 +231,7 @@ class OnlyLogin(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_an_airflow_that_does_not_answer_is_told_without_a_traceback():
+def test_an_airflow_that_does_not_answer_is_reported_without_a_traceback():
     server = http.server.HTTPServer(("127.0.0.1", 0), OnlyLogin)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -265,8 +265,8 @@ def test_a_home_folder_is_held_by_one_command_for_as_long_as_it_lives(tmp_path):
         [sys.executable, "-c", HOLDS, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert holder.stdout.readline() == "holds\n"
-    told = rf"`modelway demo` \(process {holder.pid}\) is running already"
-    with pytest.raises(ModelwayError, match=told), only_one(tmp_path, command="modelway run digits"):
+    reported = rf"`modelway demo` \(process {holder.pid}\) is running already"
+    with pytest.raises(ModelwayError, match=reported), only_one(tmp_path, command="modelway run digits"):
         pass
     holder.kill()
     holder.communicate()

@@ -47,8 +47,8 @@ def test_the_commit_is_recorded(git):
     (folder / "new.py").touch()
     assert git_commit(folder).dirty is True
     run("checkout", "--quiet", "--detach")
-    told = git_commit(folder).to_dict()
-    assert (told["commit"], told["branch"], told["dirty"]) == (commit, None, True)
+    printed = git_commit(folder).to_dict()
+    assert (printed["commit"], printed["branch"], printed["dirty"]) == (commit, None, True)
 
 
 def test_what_differs_from_the_commit_has_a_digest(git):
@@ -77,7 +77,7 @@ def test_what_differs_from_the_commit_has_a_digest(git):
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "printed"),
     [
         ("https://mia:secret@example.org/models.git", "https://example.org/models.git"),
         ("https://token@example.org/models.git", "https://example.org/models.git"),
@@ -87,12 +87,12 @@ def test_what_differs_from_the_commit_has_a_digest(git):
         ("/srv/git/models.git", "/srv/git/models.git"),
     ],
 )
-def test_the_repository_is_told_without_credentials(git, url, told):
+def test_the_repository_is_reported_without_credentials(git, url, printed):
     folder, run = git
     run("commit", "--quiet", "--allow-empty", "--message=first")
     assert git_commit(folder).repository is None
     run("remote", "add", "origin", url)
-    assert git_commit(folder).repository == told
+    assert git_commit(folder).repository == printed
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_diff_counts_the_commits_where_the_repository_is_at_hand(tmp_path, monke
         record = make_record(name, model="counted")
         store.register(replace(record, run=replace(record.run, commit=commit, code_digest=digest(name))))
     main(["diff", "counted", "1", "2"])
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     between = f"{commits[0]}..{commits[2]}"
-    assert f"~ commits {between}, 2 commits: git log --stat {between}" in told
-    assert "! a ran with changes that no commit holds" in told
+    assert f"~ commits {between}, 2 commits: git log --stat {between}" in printed
+    assert "! a ran with changes that no commit holds" in printed

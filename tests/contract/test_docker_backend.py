@@ -50,8 +50,8 @@ STATUS = """
 import os
 def train(job):
     lines = [line.split(':\\t') for line in open('/proc/self/status').read().splitlines()]
-    told = dict(line for line in lines if len(line) == 2)
-    (job.output / 'seen').write_text(f"{os.getuid()} {told['CapEff']} {told['CapBnd']} {told['NoNewPrivs']}")
+    limits = dict(line for line in lines if len(line) == 2)
+    (job.output / 'seen').write_text(f"{os.getuid()} {limits['CapEff']} {limits['CapBnd']} {limits['NoNewPrivs']}")
 """
 
 
@@ -106,7 +106,7 @@ def test_a_named_container_that_nobody_started_can_be_cancelled(backend, jobs, r
     succeeded(backend, again)
 
 
-def test_the_jobs_of_a_run_that_are_not_over_are_told(backend, jobs, run):
+def test_the_jobs_of_a_run_that_are_not_over_are_reported(backend, jobs, run):
     first, second = jobs(WAITS), jobs(WAITS, key="train_2")
     jobs(WAITS, run=f"other-{run}")
     assert {each.name for each in backend.unfinished(run=run)} == {first.name, second.name}
@@ -162,7 +162,7 @@ def test_a_job_that_an_earlier_version_submitted_continues_in_its_own_volume(bac
 
 
 @pytest.mark.parametrize("force", [True, False])
-def test_a_job_that_the_engine_ends_goes_on_from_its_last_checkpoint(backend, jobs, engine, force):
+def test_a_job_that_the_engine_ends_continues_from_its_last_checkpoint(backend, jobs, engine, force):
     first = jobs(STEPS)
     written(backend, first)
     if force:
@@ -182,7 +182,7 @@ def test_a_job_that_the_engine_ends_goes_on_from_its_last_checkpoint(backend, jo
     assert [each.step for each in recorded_checkpoints(backend.folder(second))] == [1, 2, 3, 4]
 
 
-def test_a_container_that_is_gone_is_told_and_its_volume_goes_on(backend, jobs, engine):
+def test_a_container_that_is_gone_is_reported_and_its_volume_continues(backend, jobs, engine):
     first = jobs(STEPS)
     written(backend, first)
     engine.remove(first.name)
@@ -206,14 +206,14 @@ def test_how_a_job_ended_is_known_when_its_container_is_gone(backend, jobs, engi
     assert backend.logs(handle) == text
 
 
-def test_an_image_that_cannot_be_had_is_told(backend, jobs, engine, run):
-    with pytest.raises(SubmitFailed, match=r"no image 127\.0\.0\.1:1/no/such:1 and could not pull it") as told:
+def test_an_image_that_cannot_be_had_is_reported(backend, jobs, engine, run):
+    with pytest.raises(SubmitFailed, match=r"no image 127\.0\.0\.1:1/no/such:1 and could not pull it") as reported:
         jobs(WAITS, options=Options(image="127.0.0.1:1/no/such:1"))
-    assert (told.value.kind, told.value.retryable) == (FailureKind.IMAGE_PULL, False)
+    assert (reported.value.kind, reported.value.retryable) == (FailureKind.IMAGE_PULL, False)
     assert containers(engine, run) == []
 
 
-def test_an_image_without_python_is_told(backend, jobs, engine):
+def test_an_image_without_python_is_reported(backend, jobs, engine):
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         archive.addfile(tarfile.TarInfo("empty"))
@@ -247,7 +247,7 @@ def test_a_job_that_its_agent_does_not_stop_is_stopped_from_outside(backend, job
     assert backend.describe(handle) == status
 
 
-def test_a_paused_container_is_told_and_can_be_cancelled(backend, jobs, engine):
+def test_a_paused_container_is_reported_and_can_be_cancelled(backend, jobs, engine):
     handle = jobs(WAITS)
     written(backend, handle)
     engine.api.pause(handle.name)
@@ -318,7 +318,7 @@ def test_old_jobs_of_other_runs_are_removed_with_their_volumes(backend, jobs, en
     assert engine.inspect(old.name) is None
     assert engine.volumes({"modelway.dev/run": f"old-{run}"}) == []
     assert inspected(kept)
-    assert inspected(own), "what this run made is kept as long as it goes on"
+    assert inspected(own), "what this run made is kept as long as it continues"
 
 
 def test_a_run_that_is_over_leaves_nothing_on_the_engine_but_what_runs(backend, jobs, engine, run):

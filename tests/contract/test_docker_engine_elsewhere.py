@@ -113,7 +113,7 @@ def test_an_engine_elsewhere_gets_every_file_through_its_api(remote, remote_jobs
     assert checkpoint.path.read_text() == "done"
 
 
-def test_an_engine_that_is_away_is_waited_for_and_nothing_is_lost(proxy, remote, remote_jobs):
+def test_an_engine_that_is_unavailable_is_waited_for_and_nothing_is_lost(proxy, remote, remote_jobs):
     code = (
         "import time\ndef train(job):\n    (job.output / 'pid').write_text('1')\n    number = 0\n"
         "    while not (job.output / 'go').exists():\n"

@@ -216,7 +216,7 @@ def test_a_server_that_answers_late_is_still_ready_and_a_stuck_one_is_not(
     canary.resume()
 
 
-def test_a_server_that_is_told_to_end_under_load_loses_no_request(
+def test_a_server_that_is_requested_to_end_under_load_loses_no_request(
     endpoint: Endpoint, spec: Callable[..., EndpointSpec]
 ) -> None:
     status = endpoint.apply(spec({1: 50, 2: 50}))

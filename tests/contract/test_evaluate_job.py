@@ -107,7 +107,7 @@ def test_each_draws_the_numbers_that_it_would_draw_alone(tmp_path):
         ("words", "ValueError: could not convert string to float: 'words' (tiny.py:11 in evaluate)"),
     ],
 )
-def test_one_that_fails_is_told_and_the_others_are_evaluated(tmp_path, what, said, place):
+def test_one_that_fails_is_reported_and_the_others_are_evaluated(tmp_path, what, said, place):
     texts = ["0.3", "0.2", "0.1"]
     texts[place] = what
     done = run(folder_of(tmp_path, *texts))

@@ -114,7 +114,7 @@ def test_the_candidates_of_a_sweep_follow_their_version(store: Lineage, name: st
     assert [row.kind for row in facts(store)] == kinds
 
 
-def test_who_is_not_configured_is_told_nothing(url: str) -> None:
+def test_who_is_not_configured_is_reported_nothing(url: str) -> None:
     store = open_lineage(url)
     store.register(make_record(alias="candidate"))
     assert (facts(store), store.exports.states()) == ([], [])
@@ -126,11 +126,11 @@ def test_a_server_that_is_down_loses_nothing(store: Lineage, name: str) -> None:
     store.register(make_record())
     nobody = Destination(exporter=name, url=f"http://127.0.0.1:{port}")
     for attempt in (1, 2):
-        (told,) = store.exports.flush([nobody], seconds=5)
-        assert (told.sent, told.refused) == (0, 0)
-        assert "does not answer" in told.error
+        (outcome,) = store.exports.flush([nobody], seconds=5)
+        assert (outcome.sent, outcome.refused) == (0, 0)
+        assert "does not answer" in outcome.error
         found = waiting(store, 1)
-        assert found.error == told.error
+        assert found.error == outcome.error
         assert facts(store)[0].attempts == attempt
 
 
@@ -141,8 +141,8 @@ def test_what_says_nothing_about_the_fact_holds_up_those_that_follow(
     store.register(make_record("one"))
     store.register(make_record("two"))
     server.answers = lambda _body: answer if answer == "close" else (answer, "not today")
-    (told,) = store.exports.flush([there], seconds=5)
-    assert (told.sent, told.refused) == (0, 0)
+    (outcome,) = store.exports.flush([there], seconds=5)
+    assert (outcome.sent, outcome.refused) == (0, 0)
     found = waiting(store, 2)
     assert ("does not answer" if answer == "close" else f"answers {answer}: not today") in found.error
     assert [row.attempts for row in facts(store)] == [1, 0]
@@ -153,17 +153,17 @@ def test_a_server_that_hangs_costs_no_more_than_the_time_given(
 ) -> None:
     store.register(make_record())
     server.answers = lambda _body: "hang"
-    (told,) = store.exports.flush([there], seconds=0.5)
-    assert told.sent == 0
-    assert told.error
+    (outcome,) = store.exports.flush([there], seconds=0.5)
+    assert outcome.sent == 0
+    assert outcome.error
     waiting(store, 1)
 
 
-def test_an_address_that_is_none_is_told(store: Lineage, name: str) -> None:
+def test_an_address_that_is_none_is_reported(store: Lineage, name: str) -> None:
     store.register(make_record())
     for wrong in ("mlflow.example.com", "http://", "ftp://example.com", "http://[::1", "http://127.0.0.1:99999"):
-        (told,) = store.exports.flush([Destination(exporter=name, url=wrong)], seconds=5)
-        assert told.error, wrong
+        (outcome,) = store.exports.flush([Destination(exporter=name, url=wrong)], seconds=5)
+        assert outcome.error, wrong
     waiting(store, 1)
 
 
@@ -171,8 +171,8 @@ def test_what_is_refused_as_it_is_holds_up_nothing(store: Lineage, there: Destin
     server.answers = lambda _body: REFUSED
     store.register(make_record("one"))
     store.register(make_record("two"))
-    (told,) = store.exports.flush([there], seconds=5)
-    assert (told.sent, told.refused, told.error) == (0, 2, "")
+    (outcome,) = store.exports.flush([there], seconds=5)
+    assert (outcome.sent, outcome.refused, outcome.error) == (0, 2, "")
     found = state(store)
     assert (found.waiting, found.sent, found.refused) == (0, 0, 2)
     assert "answers 400: the name is too long" in found.error
@@ -181,7 +181,7 @@ def test_what_is_refused_as_it_is_holds_up_nothing(store: Lineage, there: Destin
     waiting(store, 2)
 
 
-def test_no_secret_is_kept_or_told(
+def test_no_secret_is_stored_or_exported(
     url: str, name: str, server: RecordingServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = open_lineage(url, exporters=[name])
@@ -223,8 +223,8 @@ def test_what_waited_is_sent_in_order_and_once(url: str, server: RecordingServer
     assert store.exports.flush([there], seconds=5)[0].error
     store.register(make_record("two"))
     server.answers = lambda _body: 200
-    (told,) = store.exports.flush([there], seconds=30)
-    assert (told.sent, told.error) == (3, "")
+    (outcome,) = store.exports.flush([there], seconds=30)
+    assert (outcome.sent, outcome.error) == (3, "")
     assert [event["eventType"] for event in server.taken] == ["START", "COMPLETE", "COMPLETE"]
     assert server.taken[0]["run"]["runId"] == server.taken[1]["run"]["runId"] != server.taken[2]["run"]["runId"]
     assert store.exports.flush([there], seconds=30)[0].sent == 0
@@ -236,12 +236,12 @@ def test_one_that_is_refused_leaves_the_order_of_the_rest(url: str, server: Reco
     for run in ("one", "two", "three"):
         store.register(make_record(run))
     server.answers = lambda body: REFUSED if body["run"]["facets"]["modelway_model"]["runId"] == "two" else 200
-    (told,) = store.exports.flush([there], seconds=30)
-    assert (told.sent, told.refused) == (2, 1)
+    (outcome,) = store.exports.flush([there], seconds=30)
+    assert (outcome.sent, outcome.refused) == (2, 1)
     assert _order(server) == [1, 3]
 
 
-def test_an_answer_that_is_lost_means_that_it_is_told_again(url: str, server: RecordingServer) -> None:
+def test_an_answer_that_is_lost_means_that_it_is_reported_again(url: str, server: RecordingServer) -> None:
     store, there = _events_store(url), Destination(exporter="openlineage", url=server.url)
     store.register(make_record())
     server.answers = lambda _body: "close"
@@ -300,8 +300,8 @@ def test_the_claim_of_a_sender_that_was_killed_runs_out(
     store, there = _events_store(url), Destination(exporter="openlineage", url=server.url)
     store.register(make_record())
     _claim_until(store, datetime.now(UTC) + left)
-    (told,) = store.exports.flush([there], seconds=5)
-    assert (told.sent, told.error) == (sent, "")
+    (outcome,) = store.exports.flush([there], seconds=5)
+    assert (outcome.sent, outcome.error) == (sent, "")
     assert state(store).waiting == 1 - sent
 
 
@@ -312,11 +312,11 @@ def test_a_row_that_another_claimed_since_it_was_looked_at_is_left_alone(
     store.register(make_record())
     first = delivery._first
     seen = first(store.engine, "openlineage")
-    # The other one's clock goes on while this one waits for its turn at the database.
+    # The other one's clock continues while this one waits for its turn at the database.
     _claim_until(store, datetime.now(UTC) + delivery.CLAIM + timedelta(seconds=1))
     monkeypatch.setattr(delivery, "_first", lambda *_: seen)
-    (told,) = store.exports.flush([there], seconds=5)
-    assert (told.sent, told.error, server.requests) == (0, "", [])
+    (outcome,) = store.exports.flush([there], seconds=5)
+    assert (outcome.sent, outcome.error, server.requests) == (0, "", [])
 
 
 def test_a_sender_whose_claim_ran_out_notes_nothing_and_ends(
@@ -333,7 +333,7 @@ def test_a_sender_whose_claim_ran_out_notes_nothing_and_ends(
 
     server.answers = slow
     store.exports.flush([there], seconds=5)
-    assert len(server.taken) == 1, "it does not go on to the next one"
+    assert len(server.taken) == 1, "it does not continue with the next one"
     assert [row.sent_at for row in facts(store)] == [None, None]
 
 
@@ -363,12 +363,12 @@ def test_a_fact_that_an_exporter_cannot_tell_holds_up_nothing(
         return made(fact, **options)
 
     monkeypatch.setattr(openlineage, "run_event", broken)
-    (told,) = store.exports.flush([there], seconds=5)
-    assert (told.sent, told.refused) == (1, 1)
+    (outcome,) = store.exports.flush([there], seconds=5)
+    assert (outcome.sent, outcome.refused) == (1, 1)
     assert "KeyError" in state(store).error
 
 
-def test_a_run_that_failed_is_told_only_where_it_began_and_made_nothing(url: str, server: RecordingServer) -> None:
+def test_a_run_that_failed_is_reported_only_where_it_began_and_made_nothing(url: str, server: RecordingServer) -> None:
     store, there = _events_store(url), Destination(exporter="openlineage", url=server.url)
     for run_id in ("failed", "made", "other"):
         store.exports.record_run_started(model="digits", run=make_record(run_id).run)
@@ -380,7 +380,7 @@ def test_a_run_that_failed_is_told_only_where_it_began_and_made_nothing(url: str
     assert ends == [("COMPLETE", "made"), ("FAIL", "failed")]
 
 
-def test_a_model_of_before_is_told_as_a_whole_once(url: str, server: RecordingServer) -> None:
+def test_a_model_of_before_is_reported_as_a_whole_once(url: str, server: RecordingServer) -> None:
     old = open_lineage(url)
     old.register(make_record("one", alias="champion"))
     old.register(make_record("two", metrics={"loss": math.nan}))
@@ -404,9 +404,9 @@ def test_what_a_begun_run_tells_is_read_again_as_it_was(url: str) -> None:
     store, run = _events_store(url), make_record().run
     store.exports.record_run_started(model="digits", run=run)
     (row,) = facts(store)
-    told = run_from_dict(row.fact["run"])
+    outcome = run_from_dict(row.fact["run"])
     apart = {"spec": {}, "stages": (), "figures": (), "importances": (), "diff_digest": None, "seconds": None}
-    assert told == replace(run, **apart, gpu_seconds=None)
+    assert outcome == replace(run, **apart, gpu_seconds=None)
     bare = RunRecord(dag_id="digits", run_id="bare")
     store.exports.record_run_started(model="digits", run=bare)
     assert run_from_dict(facts(store)[1].fact["run"]) == bare

@@ -1,4 +1,4 @@
-"""What a run's tasks tell of it, and that no exporter fails or holds up a run."""
+"""What a run's tasks report of it, and that no exporter fails or holds up a run."""
 
 import logging
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recordin
         yield started
 
 
-def told(server: RecordingServer) -> list[tuple[str, str]]:
+def reported(server: RecordingServer) -> list[tuple[str, str]]:
     return [(event["eventType"], event["run"]["facets"]["modelway_model"]["runId"]) for event in server.taken]
 
 
@@ -35,17 +35,17 @@ def test_a_run_tells_its_begin_and_its_version(server: RecordingServer) -> None:
     register(planned(), archive=ARCHIVE)
     record_end("digits/now", "success")
     record_end("digits/now", "failed")
-    assert told(server) == [("START", "now"), ("COMPLETE", "now")], "what fails later is not the training"
+    assert reported(server) == [("START", "now"), ("COMPLETE", "now")], "what fails later is not the training"
     start, made = server.taken
     assert start["run"]["runId"] == made["run"]["runId"]
     assert [each["name"] for each in start["inputs"]] == ["/data/rows"]
     assert start["run"]["facets"]["nominalTime"]["nominalStartTime"] == "2026-03-01T00:00:00+00:00"
 
 
-def test_a_run_that_failed_is_told_when_it_ended(server: RecordingServer) -> None:
+def test_a_run_that_failed_is_reported_when_it_ended(server: RecordingServer) -> None:
     record_start(context("fails"), RunPlan.from_xcom(planned()))
     record_end("digits/fails", "failed")
-    assert told(server) == [("START", "fails"), ("FAIL", "fails")]
+    assert reported(server) == [("START", "fails"), ("FAIL", "fails")]
     record_end("digits/unheard-of", "failed")
     assert len(server.taken) == 2
 
@@ -60,7 +60,7 @@ def test_each_try_and_each_clear_begins_and_fails_a_run_once(server: RecordingSe
             record_start(context(), RunPlan.from_xcom(planned()))
         record_end("digits/now", end)
         record_end("digits/now", end)
-    assert [kind for kind, _ in told(server)] == ["START", "FAIL", "START", "FAIL", "START", "COMPLETE"]
+    assert [kind for kind, _ in reported(server)] == ["START", "FAIL", "START", "FAIL", "START", "COMPLETE"]
 
 
 def test_an_exporter_that_is_down_fails_nothing_and_loses_nothing(
@@ -76,7 +76,7 @@ def test_an_exporter_that_is_down_fails_nothing_and_loses_nothing(
     assert "modelway exports" in caplog.text
     server.answers = lambda _body: 200
     record_end("digits/now", "success")
-    assert told(server) == [("START", "now"), ("COMPLETE", "now")]
+    assert reported(server) == [("START", "now"), ("COMPLETE", "now")]
 
 
 @pytest.mark.parametrize("wrong", ["https://[::1", "nowhere", "http://mia:s3cret@127.0.0.1:1"])
@@ -105,7 +105,7 @@ def test_without_an_exporter_nothing_is_kept_and_the_lineage_is_not_even_opened(
     assert lineage_from_airflow().exports.states() == []
 
 
-def test_a_lineage_that_is_away_fails_no_begin(
+def test_a_lineage_that_is_unavailable_fails_no_begin(
     server: RecordingServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MODELWAY_LINEAGE_URL", "postgresql://mia:s3cret@127.0.0.1:1/lineage")
@@ -116,7 +116,7 @@ def test_a_lineage_that_is_away_fails_no_begin(
     assert "s3cret" not in caplog.text
 
 
-def test_what_is_told_is_plain_data_without_the_configuration(server: RecordingServer) -> None:
+def test_what_is_reported_is_plain_data_without_the_configuration(server: RecordingServer) -> None:
     server.answers = lambda _body: 503
     record_start(context(), RunPlan.from_xcom(planned()))
     store = lineage_from_airflow()

@@ -200,9 +200,9 @@ def test_frozen_in_another_folder_the_bytes_are_the_same(frozen, tmp_path):
     folders = {kind: freeze_job(tmp_path / kind, kind) for kind in bad}
     # One process, since torch takes seconds to load; the good one last, so that no refusal may disturb it.
     done = python("-c", FREEZE_ALL, *folders.values(), again, cwd=tmp_path)
-    told = {kind: json.loads((folder / "error.json").read_text())["reason"] for kind, folder in folders.items()}
+    reported = {kind: json.loads((folder / "error.json").read_text())["reason"] for kind, folder in folders.items()}
     for kind, said in bad.items():
-        assert told[kind].startswith(said), (kind, told[kind])
+        assert reported[kind].startswith(said), (kind, reported[kind])
     assert not (again / "error.json").exists(), done.stderr
     assert inventory(again / "output" / "archive") == inventory(frozen)
 

@@ -1,4 +1,4 @@
-"""Garbage collection on both databases: what stays, what goes, who is told, and what a crash leaves."""
+"""Garbage collection on both databases: what stays, what goes, what is reported, and what a crash leaves."""
 
 import os
 import subprocess
@@ -184,10 +184,10 @@ def test_content_that_a_kept_version_shares_stays(yard: Yard) -> None:
 
 
 def test_what_is_young_stays_whatever_it_is(yard: Yard) -> None:
-    yard.put("of a run that goes on", old=False)
+    yard.put("of a run that continues", old=False)
     yard.put("old")
     done = yard.collect()
-    assert yard.there() == {"of a run that goes on"}
+    assert yard.there() == {"of a run that continues"}
     assert (done.left, done.young) == (1, 1)
 
 
@@ -228,7 +228,7 @@ def test_a_registration_meanwhile_loses_nothing(yard: Yard, monkeypatch: pytest.
     done = yard.collect()
     assert done.files == ()
     assert yard.there() == {"archive late", "checkpoint late"}
-    # Nothing is told to be gone that is there.
+    # Nothing is reported as gone that is there.
     archive = yard.put("archive late", old=False)
     assert yard.assets.removed([archive.uri]) == {}
 
@@ -299,9 +299,9 @@ KILLED = """
 """
 
 
-@pytest.mark.parametrize(("half", "gone", "told"), [("recording", 0, 0), ("removing", 1, 3)])
-def test_killed_in_the_middle_it_leaves_nothing_broken_and_the_next_one_goes_on(
-    yard: Yard, half: str, gone: int, told: int
+@pytest.mark.parametrize(("half", "gone", "reported"), [("recording", 0, 0), ("removing", 1, 3)])
+def test_killed_in_the_middle_it_leaves_nothing_broken_and_the_next_one_continues(
+    yard: Yard, half: str, gone: int, reported: int
 ) -> None:
     for name in ("one", "two"):
         yard.register(name)
@@ -318,7 +318,7 @@ def test_killed_in_the_middle_it_leaves_nothing_broken_and_the_next_one_goes_on(
     uris = {yard.put(text, old=False).uri: text for text in of("one") & yard.there()}
     one = yard.lineage.version("digits", 1).summary
     all_of_one = [each.uri for each in yard.assets.version("digits.code@1").files] + [one.archive_uri]
-    assert len(yard.assets.removed([*all_of_one, str(one.checkpoint_uri)])) == told
+    assert len(yard.assets.removed([*all_of_one, str(one.checkpoint_uri)])) == reported
     for uri in uris:
         yard.age(uri)
     yard.collect()

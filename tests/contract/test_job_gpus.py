@@ -24,7 +24,7 @@ def lines(capsys):
     return capsys.readouterr().out.splitlines()
 
 
-def test_the_gpus_are_told_where_there_are_some(job, clock, capsys, monkeypatch, tmp_path):
+def test_the_gpus_are_reported_where_there_are_some(job, clock, capsys, monkeypatch, tmp_path):
     program = tmp_path / "nvidia-smi"
     program.write_text("#!/bin/sh\necho 80, 1024, 81920\necho 60, 2048, 81920\n")
     program.chmod(0o755)

@@ -86,11 +86,11 @@ def test_evaluate_and_export_know_which_checkpoint_they_get(tmp_path):
         (folder / "inputs").mkdir()
         (folder / "inputs" / "checkpoint").write_text("0.25")
         done = run(folder)
-        told = "warmup-000002 warmup 2 0.25" if action == "evaluate" else "ValueError: export of warmup-000002 2"
-        assert told in done.stdout + done.stderr
+        found_text = "warmup-000002 warmup 2 0.25" if action == "evaluate" else "ValueError: export of warmup-000002 2"
+        assert found_text in done.stdout + done.stderr
 
 
-def test_code_that_raises_is_told_with_type_message_and_line(tmp_path):
+def test_code_that_raises_is_reported_with_type_message_and_line(tmp_path):
     code = "import json\ndef train(job):\n    deeper(job)\ndef deeper(job):\n    json.loads('{')\n"
     done = refused(write_job(tmp_path, code=code), said="JSONDecodeError: Expecting property name")
     assert reason(tmp_path).endswith("(tiny.py:5 in deeper)")
@@ -114,7 +114,7 @@ def test_every_way_to_raise_gives_one_line(tmp_path, body, said):
     refused(write_job(tmp_path, code=f"def train(job):\n    {body}\n"), said=said)
 
 
-def test_code_that_does_not_load_is_told(tmp_path):
+def test_code_that_does_not_load_is_reported(tmp_path):
     refused(
         write_job(tmp_path / "a", code="def train(job:\n"), said="SyntaxError: '(' was never closed (tiny.py, line 1"
     )
@@ -133,7 +133,7 @@ def test_a_missing_function_is_named(tmp_path):
     refused(folder, said="AttributeError: tiny.py defines no function train")
 
 
-def test_a_module_that_has_the_name_of_another_is_told(tmp_path):
+def test_a_module_that_has_the_name_of_another_is_reported(tmp_path):
     folder = write_job(tmp_path, module="modelway.py")
     (folder / "code" / "modelway.py").write_text("def train(job): ...\n")
     refused(folder, said="ImportError: modelway.py has the name of another module; give the file another name")
@@ -228,7 +228,7 @@ def test_the_data_sets_that_training_was_given_are_recorded_once(tmp_path):
     assert [event["name"] for event in read_events(folder) if event["kind"] == "dataset"] == ["rows", "mine", "mine"]
 
 
-def test_a_command_is_told_its_data_in_the_environment(tmp_path):
+def test_a_command_is_reported_its_data_in_the_environment(tmp_path):
     names = "MODELWAY_DATASETS MODELWAY_INTERVAL_START MODELWAY_INTERVAL_END MODELWAY_PARTITION"
     script = f"import json, os; print(json.dumps([os.environ[name] for name in {names.split()!r}]))"
     done = run(write_job(tmp_path / "given", code="", command=("python", "-c", script), **GIVEN))
@@ -239,7 +239,7 @@ def test_a_command_is_told_its_data_in_the_environment(tmp_path):
     assert json.loads(done.stdout) == ["{}", "", "", ""]
 
 
-def test_a_command_goes_on_from_its_last_checkpoint(tmp_path):
+def test_a_command_continues_from_its_last_checkpoint(tmp_path):
     folder = write_job(tmp_path, command=("python", "run.py"))
     (folder / "code" / "run.py").write_text(SCRIPT)
     assert run(folder).returncode == 0
@@ -277,7 +277,7 @@ def test_a_command_evaluates(tmp_path):
         (("no-such-program",), "FileNotFoundError: [Errno 2] No such file or directory: 'no-such-program'"),
     ],
 )
-def test_a_command_that_fails_is_told(tmp_path, words, said):
+def test_a_command_that_fails_is_reported(tmp_path, words, said):
     folder = write_job(tmp_path, command=words, **EVALUATE)
     (folder / "output").mkdir()
     (folder / "output" / "metrics.json").write_text('{"loss": 1.0}')
@@ -305,11 +305,11 @@ def test_threads_and_exit_handlers_do_not_hold_the_job(tmp_path):
     assert (done.returncode, done.stdout) == (0, "done")
 
 
-def test_a_verify_job_without_an_archive_is_told(tmp_path):
+def test_a_verify_job_without_an_archive_is_reported(tmp_path):
     refused(write_job(tmp_path, action="verify"), said="ValueError: the verify job has no archive")
 
 
-def test_an_input_that_cannot_be_read_is_told_by_the_code_that_reads_it(tmp_path):
+def test_an_input_that_cannot_be_read_is_reported_by_the_code_that_reads_it(tmp_path):
     code = "def evaluate(job, checkpoint):\n    return {'loss': float(checkpoint.read_text())}\n"
     refused(write_job(tmp_path, code=code, **EVALUATE), said="FileNotFoundError: [Errno 2] No such file or directory:")
     assert reason(tmp_path).endswith("(tiny.py:2 in evaluate)")

@@ -93,7 +93,7 @@ def test_out_of_memory_is_tried_again_with_twice_the_memory(task, recorded, caps
     assert (record.kind, record.rule, record.resolved_by) == ("out_of_memory", "more-memory", 2)
 
 
-def test_more_memory_is_doubled_with_each_try(task):
+def test_more_memory_is_doubled_with_each_attempt(task):
     failing = task("take 700", memory_bytes=100 * MIB, retry_rules={"out_of_memory": "more-memory"})
     for limit in ("200Mi", "400Mi"):
         with pytest.raises(JobLost, match=f"The next attempt, if one is left, gets {limit} of memory"):
@@ -176,7 +176,7 @@ def test_a_job_of_a_backend_that_does_not_answer_is_left_running_and_found_again
     assert [each.kind for each in recorded()] == ["unreachable"]
 
 
-def test_a_lineage_that_is_away_hides_no_failure(task, home, monkeypatch, capsys):
+def test_a_lineage_that_is_unavailable_hides_no_failure(task, home, monkeypatch, capsys):
     monkeypatch.setenv("MODELWAY_LINEAGE_URL", "sqlite:////proc/no/such/lineage.db")
     with pytest.raises(AirflowFailException, match="ValueError: spoilt"):
         task("raise").attempt()

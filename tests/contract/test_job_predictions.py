@@ -109,7 +109,7 @@ def test_rows_of_one_class_alone_have_no_roc(drawn):
     assert notes == ["there is no ROC curve: no class has both rows of its own and rows of others"]
 
 
-def test_scores_that_are_not_finite_are_left_out_and_told(drawn):
+def test_scores_that_are_not_finite_are_left_out_and_reported(drawn):
     labels, logits = samples(40, 3)
     spoilt = numpy.vstack([logits, [[math.nan, 0, 0], [math.inf, 0, 0]]])
     found, notes = drawn(labels=[*labels.tolist(), 0, 1], scores=spoilt.tolist())

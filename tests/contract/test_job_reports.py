@@ -148,9 +148,9 @@ def test_columns_of_numbers_are_summarised_as_numpy_does(monkeypatch):
     values = [chance.gauss(5, 2) for _ in range(1000)]
     expected = numpy.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95])
     for given in ([*values, None, math.nan], numpy.array([*values, math.nan, math.nan]), torch.tensor([*values])):
-        kinds, told = summarised({"c": given})
+        kinds, reported = summarised({"c": given})
         assert kinds == {"c": {list: "float", numpy.ndarray: "float64", torch.Tensor: "float32"}[type(given)]}
-        found = told["c"]
+        found = reported["c"]
         assert found["count"] == 1000
         assert found["missing"] == (0 if isinstance(given, torch.Tensor) else 2)
         assert (found["mean"], found["deviation"]) == pytest.approx((numpy.mean(values), numpy.std(values)), rel=1e-5)
@@ -159,8 +159,8 @@ def test_columns_of_numbers_are_summarised_as_numpy_does(monkeypatch):
         assert list(found["quantiles"].values()) == pytest.approx(expected, rel=1e-5)
 
 
-def test_other_columns_are_told_by_what_is_frequent():
-    kinds, told = summarised(
+def test_other_columns_are_reported_by_what_is_frequent():
+    kinds, reported = summarised(
         {
             "town": ["Ulm", "Ulm", None, "Bonn", "🙂" * 200],
             "flag": [True, False, True],
@@ -175,12 +175,12 @@ def test_other_columns_are_told_by_what_is_frequent():
         **{"town": "str", "flag": "bool", "whole": "int16", "image": "float32[2, 2]", "mixed": "mixed"},
         **{"nothing": "empty", "endless": "float"},
     }
-    assert told["town"]["frequent"] == [["Ulm", 2], ["Bonn", 1], ["🙂" * 100, 1]]
-    assert (told["town"]["count"], told["town"]["missing"], told["town"]["distinct"]) == (4, 1, 3)
-    assert told["flag"]["mean"] == pytest.approx(2 / 3)
-    assert (told["image"]["count"], told["image"]["deviation"]) == (16, 0.0)
-    assert told["endless"]["mean"] == told["endless"]["max"] == "inf"
-    json.dumps(told, allow_nan=False)
+    assert reported["town"]["frequent"] == [["Ulm", 2], ["Bonn", 1], ["🙂" * 100, 1]]
+    assert (reported["town"]["count"], reported["town"]["missing"], reported["town"]["distinct"]) == (4, 1, 3)
+    assert reported["flag"]["mean"] == pytest.approx(2 / 3)
+    assert (reported["image"]["count"], reported["image"]["deviation"]) == (16, 0.0)
+    assert reported["endless"]["mean"] == reported["endless"]["max"] == "inf"
+    json.dumps(reported, allow_nan=False)
 
 
 def test_a_data_set_tells_its_columns(job):
@@ -212,13 +212,13 @@ def test_the_environment_names_interpreter_machine_packages_and_image(monkeypatc
 
 def test_an_environment_whose_images_digest_is_known_is_called_by_it(monkeypatch):
     monkeypatch.setenv("MODELWAY_IMAGE", "registry/train:1")
-    told = environment()
-    assert with_image(told, None) == told
-    found, other = with_image(told, "sha256:1"), with_image(told, "sha256:2")
+    reported = environment()
+    assert with_image(reported, None) == reported
+    found, other = with_image(reported, "sha256:1"), with_image(reported, "sha256:2")
     assert found["image"] == "registry/train:1@sha256:1"
-    assert len({each["digest"] for each in (told, found, other)}) == 3, "a tag may have been moved"
+    assert len({each["digest"] for each in (reported, found, other)}) == 3, "a tag may have been moved"
     assert with_image(found, "sha256:2") == found, "a reference by digest is always the same"
-    assert with_image({**told, "image": None}, "sha256:1")["image"] is None
+    assert with_image({**reported, "image": None}, "sha256:1")["image"] is None
 
 
 def test_packages_are_read_off_folders_and_the_first_counts(tmp_path):
@@ -244,7 +244,7 @@ def test_what_all_tries_took_on_all_machines_is_added_up(tmp_path):
     for name, text in accounts.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert usage_in(tmp_path) == (6.5, 4.0), "the last try's own seconds are told with how it ended"
+    assert usage_in(tmp_path) == (6.5, 4.0), "the last attempt's own seconds are reported with how it ended"
 
 
 @pytest.mark.parametrize("kind", ["float32", "float16", "int64", "bool"])
@@ -256,7 +256,7 @@ def test_a_tensor_is_summarised_the_same_however_long_it_is(kind):
     assert found["count"] == 2_100_000
 
 
-def test_a_tensor_that_is_not_finite_or_empty_is_told_too():
+def test_a_tensor_that_is_not_finite_or_empty_is_requested_too():
     assert summary(numpy.array([1.0, math.nan])) == {
         **{"count": 2, "norm": "nan", "mean": "nan", "deviation": "nan", "min": "nan", "max": "nan"}
     }

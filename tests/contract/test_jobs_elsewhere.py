@@ -63,7 +63,7 @@ def on_cluster(home, backend, tmp_path):
     return begun
 
 
-def told(capsys):
+def reported(capsys):
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
@@ -77,12 +77,14 @@ def test_only_what_a_command_began_elsewhere_is_recorded(home, monkeypatch):
     assert started_jobs(home) == []
 
 
-def test_what_goes_on_is_stopped_and_what_is_over_is_forgotten(home, cluster, backend, on_cluster, monkeypatch, capsys):
+def test_what_continues_is_stopped_and_what_is_over_is_forgotten(
+    home, cluster, backend, on_cluster, monkeypatch, capsys
+):
     over, running = on_cluster("over"), on_cluster("running")
     backend.cancel(over)
     monkeypatch.setattr(elsewhere, "_backend", lambda home, handle: backend)
     elsewhere.stop_all(home, elsewhere.names_elsewhere(home))
-    assert sorted(told(capsys), key=str) == sorted(
+    assert sorted(reported(capsys), key=str) == sorted(
         [{"name": over.name, "stopped": False}, {"name": running.name, "stopped": True}], key=str
     )
     assert cluster.objects == {}
@@ -97,7 +99,7 @@ def test_a_job_on_storage_that_is_not_seen_is_stopped(
     (tmp_path / "storage").rename(tmp_path / "mounted-elsewhere")
     monkeypatch.setattr(elsewhere, "_backend", lambda home, handle: backend)
     elsewhere.stop_all(home, [handle.name])
-    assert told(capsys) == [{"name": handle.name, "stopped": True}]
+    assert reported(capsys) == [{"name": handle.name, "stopped": True}]
     assert cluster.objects == {}
 
 
@@ -153,12 +155,12 @@ def test_a_task_records_its_job_for_as_long_as_it_may_run(home, monkeypatch):
 
 
 def left_once(home, environment, but=()):
-    """Stand in for what stops jobs: one goes on at each call."""
+    """Stand in for what stops jobs: one continues at each call."""
     assert environment == {"MODELWAY_HOME": str(home)}
-    return ["job mw-tiny-1 went on"]
+    return ["job mw-tiny-1 continued"]
 
 
-def test_a_run_that_is_interrupted_says_what_goes_on(home, monkeypatch, capsys):
+def test_a_run_that_is_interrupted_says_what_continues(home, monkeypatch, capsys):
     def prepare(airflow, **given):
         airflow.environment = {"MODELWAY_HOME": str(home)}
 
@@ -176,12 +178,12 @@ def test_a_run_that_is_interrupted_says_what_goes_on(home, monkeypatch, capsys):
     args = SimpleNamespace(model="tiny", run_after=None, interval=None, partition=None, set=[])
     assert run_command.run_model(args) == 130
     printed = capsys.readouterr()
-    assert printed.out == "job mw-tiny-1 went on\nthe run\n"
+    assert printed.out == "job mw-tiny-1 continued\nthe run\n"
     assert "the run of tiny was stopped with its jobs on this machine" in printed.err
-    assert printed.err.endswith("modelway: job mw-tiny-1 went on\n")
+    assert printed.err.endswith("modelway: job mw-tiny-1 continued\n")
 
 
-def test_a_demo_that_ends_says_what_goes_on(home, monkeypatch, capsys):
+def test_a_demo_that_ends_says_what_continues(home, monkeypatch, capsys):
     monkeypatch.setattr(demo, "stop_jobs_elsewhere", left_once)
     monkeypatch.setattr(demo, "local_endpoints", lambda settings: [])
     monkeypatch.setattr(demo, "serving_lines", lambda settings: [])
@@ -196,7 +198,7 @@ def test_a_demo_that_ends_says_what_goes_on(home, monkeypatch, capsys):
     assert demo._stop_elsewhere(console, settings, airflow) == frozenset()
     record_started(home, DOCKER)
     assert demo._stop_elsewhere(console, settings, airflow) == {DOCKER.handle.name}
-    assert capsys.readouterr().out == "job mw-tiny-1 went on\n"
+    assert capsys.readouterr().out == "job mw-tiny-1 continued\n"
     demo._say_what_is_left(console, settings, left)
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["Airflow, its jobs on this machine and the endpoint are stopped", left[0]]

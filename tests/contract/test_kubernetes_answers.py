@@ -72,7 +72,7 @@ def test_the_servers_warnings_are_shown_at_once_with_what_to_do(api, caplog):
     assert "batch/v0 is old" in shown[2]
 
 
-def test_warnings_of_an_answer_are_told_apart():
+def test_warnings_of_an_answer_are_distinguished():
     assert warnings_of([]) == []
     assert warnings_of(['299 - "a, \\"b\\" c" "Sat, 28 Nov 2026 00:00:00 GMT", 299 x "d"']) == ['a, "b" c', "d"]
     assert warnings_of(["nonsense"]) == []

@@ -1,4 +1,4 @@
-"""Jobs on a real cluster: found again, followed, cancelled, and every failure told apart."""
+"""Jobs on a real cluster: found again, followed, cancelled, and every failure distinguished."""
 
 import json
 import os
@@ -166,7 +166,7 @@ def test_a_cancelled_job_leaves_nothing_and_can_be_asked_for_again(backend, jobs
     succeeded(backend, again, seconds=SECONDS)
 
 
-def test_a_pod_that_is_deleted_is_told_and_the_next_try_goes_on_from_the_checkpoint(
+def test_a_pod_that_is_deleted_is_reported_and_the_next_attempt_continues_from_the_checkpoint(
     backend, jobs, options, namespace, monkeypatch
 ):
     monkeypatch.setattr("modelway.backends.kubernetes.status.SETTLE_SECONDS", 2.0)
@@ -267,7 +267,7 @@ FAILS = {
 
 
 @pytest.mark.parametrize("case", FAILS)
-def test_what_the_code_did_is_told(backend, jobs, case):
+def test_what_the_code_did_is_reported(backend, jobs, case):
     code, kind, words = FAILS[case]
     handle = jobs(code)
     status = ended(backend, handle, seconds=SECONDS)
@@ -284,7 +284,7 @@ def test_a_job_that_takes_too_long_is_stopped(backend, jobs, options):
     assert (status.failure, status.reason) == (FailureKind.DEADLINE, "stopped after its timeout of 2 seconds")
 
 
-def test_an_image_that_cannot_be_had_is_told(backend, jobs, options):
+def test_an_image_that_cannot_be_had_is_reported(backend, jobs, options):
     wrong = on(replace(options, image="nowhere.invalid/none:1"), image_pull_policy="Never")
     handle = jobs(WAITS, options=wrong)
     status = ended(backend, handle, seconds=SECONDS)
@@ -292,14 +292,14 @@ def test_an_image_that_cannot_be_had_is_told(backend, jobs, options):
     assert "nowhere.invalid/none:1" in status.reason
 
 
-def test_an_image_without_python_is_told(backend, jobs, options):
+def test_an_image_without_python_is_reported(backend, jobs, options):
     handle = jobs(WAITS, options=replace(options, image="local/pause:1"))
     status = ended(backend, handle, seconds=SECONDS)
     assert status.failure is FailureKind.INIT
     assert "python3" in status.reason
 
 
-def test_a_job_that_no_node_takes_is_told_in_the_schedulers_words(backend, jobs, options):
+def test_a_job_that_no_node_takes_is_reported_in_the_schedulers_words(backend, jobs, options):
     handle = jobs(WAITS, options=on(options, node_selector={"disk": "of-gold"}, start_within_seconds=6))
     words = "didn't match"
     waiting = wait_for(
@@ -311,7 +311,7 @@ def test_a_job_that_no_node_takes_is_told_in_the_schedulers_words(backend, jobs,
     assert re.search(r"^0/\d+ nodes are available", waiting)
 
 
-def test_a_secret_that_is_missing_is_told(backend, jobs, options, monkeypatch):
+def test_a_secret_that_is_missing_is_reported(backend, jobs, options, monkeypatch):
     monkeypatch.setattr("modelway.backends.kubernetes.status.INIT_SECONDS", 3.0)
     handle = jobs(WAITS, options=on(options, env={"TOKEN": {"secret": "not-there", "key": "token"}}))
     status = ended(backend, handle, seconds=SECONDS)
@@ -319,7 +319,7 @@ def test_a_secret_that_is_missing_is_told(backend, jobs, options, monkeypatch):
     assert 'secret "not-there" not found' in status.reason
 
 
-def test_a_quota_that_is_used_up_is_told(client, backend, jobs, options):
+def test_a_quota_that_is_used_up_is_reported(client, backend, jobs, options):
     with own_namespace("quota") as namespace:
         quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "small"}}
         kubectl("apply", "-n", namespace, "-f", "-", given={**quota, "spec": {"hard": {"memory": "10Mi"}}})
@@ -329,7 +329,7 @@ def test_a_quota_that_is_used_up_is_told(client, backend, jobs, options):
         assert "exceeded quota: small" in status.reason
 
 
-def test_what_a_service_account_may_not_do_is_told(client, jobs, options, tmp_path):
+def test_what_a_service_account_may_not_do_is_reported(client, jobs, options, tmp_path):
     with own_namespace("powerless") as namespace:
         kubectl("create", "serviceaccount", "powerless", "-n", namespace)
         powerless = token_client(client, namespace, "powerless")
@@ -340,14 +340,14 @@ def test_what_a_service_account_may_not_do_is_told(client, jobs, options, tmp_pa
         assert not refused.value.retryable
 
 
-def test_a_request_that_is_invalid_is_told(jobs, options):
+def test_a_request_that_is_invalid_is_reported(jobs, options):
     patch = {"spec": {"template": {"spec": {"restartPolicy": "Sometimes"}}}}
     with pytest.raises(SubmitFailed, match="Sometimes") as refused:
         jobs(WAITS, options=on(options, patch=patch))
     assert refused.value.kind is FailureKind.REFUSED
 
 
-def test_an_api_server_that_does_not_answer_is_told(backend, jobs, options, tmp_path):
+def test_an_api_server_that_does_not_answer_is_reported(backend, jobs, options, tmp_path):
     from kubernetes import client
 
     handle = jobs(WAITS)
@@ -402,9 +402,9 @@ def test_training_on_two_nodes_gives_the_losses_of_one(backend, jobs, options, n
     assert statuses[0].image_digest == statuses[1].image_digest is not None
     accounts = [list(backend.folder(handle).glob("try-1/usage-*.json")) for handle in handles]
     assert sorted(path.name.split("-")[1] for path in accounts[1]) == ["0", "1"]
-    (cpu, _), told = usage_in(backend.folder(handles[1])), [json.loads(path.read_text()) for path in accounts[1]]
-    assert cpu == pytest.approx(sum(each["cpu_seconds"] for each in told), abs=1e-3)
-    assert min(each["cpu_seconds"] for each in told) > 0.5, "each node has imported torch"
+    (cpu, _), reported = usage_in(backend.folder(handles[1])), [json.loads(path.read_text()) for path in accounts[1]]
+    assert cpu == pytest.approx(sum(each["cpu_seconds"] for each in reported), abs=1e-3)
+    assert min(each["cpu_seconds"] for each in reported) > 0.5, "each node has imported torch"
     one, two = (
         [event["value"] for event in read_events(backend.folder(handle)) if event["kind"] == "metric"]
         for handle in handles

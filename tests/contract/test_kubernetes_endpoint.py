@@ -347,7 +347,7 @@ def test_apply_finishes_what_a_killed_apply_began(endpoint: Endpoint, spec: Make
 
 
 @pytest.mark.alone_on_node
-def test_requests_are_answered_while_the_api_server_is_away(endpoint: Endpoint, spec: Make) -> None:
+def test_requests_are_answered_while_the_api_server_is_unavailable(endpoint: Endpoint, spec: Make) -> None:
     file = Path(os.environ["KUBECONFIG"]).parent / "kube-apiserver.pid"
     if not file.exists() and os.environ.get("CI") != "true":
         pytest.skip("the cluster's API server is no process of this machine")
@@ -374,7 +374,7 @@ def test_requests_are_answered_while_the_api_server_is_away(endpoint: Endpoint, 
         finally:
             server.resume()
         changing.join()
-        # The change went on, or may be tried again.
+        # The change continued, or may be tried again.
         assert results == [True]
         assert endpoint.apply(spec({1: 50, 2: 50})).ready
         answers.wait_for(50)

@@ -19,7 +19,7 @@ def name():
     return "kubernetes"
 
 
-def test_an_image_that_no_registry_gives_is_told_in_the_kubelets_words(backend, jobs, options, monkeypatch):
+def test_an_image_that_no_registry_gives_is_reported_in_the_kubelets_words(backend, jobs, options, monkeypatch):
     monkeypatch.setattr("modelway.backends.kubernetes.status.IMAGE_SECONDS", 3.0)
     handle = jobs(WAITS, options=on(replace(options, image="127.0.0.1:1/none:1"), image_pull_policy="IfNotPresent"))
     status = ended(backend, handle, seconds=SECONDS)
@@ -27,7 +27,7 @@ def test_an_image_that_no_registry_gives_is_told_in_the_kubelets_words(backend, 
     assert "127.0.0.1:1/none:1" in status.reason
 
 
-def test_an_init_container_that_fails_is_told_with_its_last_line(backend, jobs, options):
+def test_an_init_container_that_fails_is_reported_with_its_last_line(backend, jobs, options):
     first = {"name": "prepare", "image": PYTHON_IMAGE, "command": ["sh", "-c", "echo no data here; exit 3"]}
     limits = {"cpu": "50m", "memory": "50Mi"}
     first |= {"terminationMessagePolicy": "FallbackToLogsOnError", "resources": {"limits": limits}}
@@ -37,7 +37,7 @@ def test_an_init_container_that_fails_is_told_with_its_last_line(backend, jobs, 
     assert status.reason == "the init container 'prepare' failed: no data here"
 
 
-def test_a_pod_that_is_evicted_through_the_api_is_told(backend, jobs, options, namespace, monkeypatch):
+def test_a_pod_that_is_evicted_through_the_api_is_reported(backend, jobs, options, namespace, monkeypatch):
     """What kubectl drain does."""
     monkeypatch.setattr("modelway.backends.kubernetes.status.SETTLE_SECONDS", 2.0)
     handle = jobs(WAITS, options=on(options, grace_seconds=2))

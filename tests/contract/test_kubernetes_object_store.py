@@ -155,7 +155,7 @@ def test_workers_that_share_nothing_follow_one_job_to_its_end(jobs, connect, go,
     succeeded(elsewhere, again, seconds=SECONDS)
 
 
-def test_a_job_whose_pod_is_killed_goes_on_from_the_stores_last_checkpoint(jobs, connect, go, namespace):
+def test_a_job_whose_pod_is_killed_continues_from_the_stores_last_checkpoint(jobs, connect, go, namespace):
     backend = connect()
     handle = jobs()
     has_checkpoints(backend, handle, 3)
@@ -185,14 +185,14 @@ def test_a_job_is_cancelled_from_anywhere_and_leaves_nothing(jobs, connect, name
     assert jobs(backend=connect("late")).attempt == 2
 
 
-def test_an_image_that_cannot_read_the_store_is_told(jobs, connect, options):
+def test_an_image_that_cannot_read_the_store_is_reported(jobs, connect, options):
     handle = jobs(options=replace(options, image=PYTHON_IMAGE))
     status = ended(connect(), handle, seconds=SECONDS)
     assert status.failure is FailureKind.INIT
     assert "needs fsspec and s3fs" in status.reason
 
 
-def test_a_bucket_that_is_not_there_is_told_before_anything_is_created(jobs, connect, options):
+def test_a_bucket_that_is_not_there_is_reported_before_anything_is_created(jobs, connect, options):
     with pytest.raises(SubmitFailed, match="no-such-bucket") as refused:
         jobs(options=replace(options, storage={"path": "/modelway", "uri": "s3://no-such-bucket/x"}))
     assert refused.value.kind is FailureKind.REFUSED
@@ -203,7 +203,7 @@ def test_several_nodes_are_refused_by_name(jobs, options):
         jobs(options=replace(options, nodes=2))
 
 
-def test_a_store_that_is_away_makes_no_job_lost(jobs, connect, monkeypatch):
+def test_a_store_that_is_unavailable_makes_no_job_lost(jobs, connect, monkeypatch):
     import s3fs
 
     handle = jobs()

@@ -1,4 +1,4 @@
-"""Training on several nodes that is cut off goes on, on all of them, from the last checkpoint: on a real cluster."""
+"""Training on several nodes that is cut off continues, on all of them, from the last checkpoint: on a real cluster."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from tests.job_folders import ended, succeeded
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
-#: adds up the steps of all ranks; in the first try rank 1 dies at step 3, while rank 0 waits for it
+#: adds up the steps of all ranks; in the first attempt rank 1 dies at step 3, while rank 0 waits for it
 SUMS = """
 import os, signal
 import torch
@@ -42,7 +42,7 @@ def name():
     return "kubernetes"
 
 
-def test_when_a_node_dies_the_next_try_begins_on_both_from_the_last_checkpoint(backend, jobs, options):
+def test_when_a_node_dies_the_next_attempt_begins_on_both_from_the_last_checkpoint(backend, jobs, options):
     options = replace(options, cpu=0.6, memory_bytes=1 << 30, image=JOB_IMAGE, nodes=2)
     first = jobs(SUMS, options=options, seed=1)
     status = ended(backend, first, seconds=180)

@@ -243,7 +243,7 @@ def test_a_job_that_is_cancelled_before_it_was_created_is_not_created(cluster, s
     assert jobs(cluster) == [second.name]
 
 
-def test_an_api_that_is_away_starts_nothing_beside_a_job_that_may_run(cluster, submit, connect):
+def test_an_api_that_is_unavailable_starts_nothing_beside_a_job_that_may_run(cluster, submit, connect):
     handle = submit()
 
     def away(*given, **how):
@@ -269,7 +269,7 @@ def test_what_ended_is_known_when_the_cluster_has_forgotten_it(cluster, submit, 
     assert submit(clear_number=1).attempt == 2
 
 
-def test_a_job_that_failed_is_removed_before_the_next_try(cluster, submit, connect):
+def test_a_job_that_failed_is_removed_before_the_next_attempt(cluster, submit, connect):
     handle = submit(nodes=2)
     conclude(cluster, handle, "Failed")
     assert connect().describe(handle).state is JobState.FAILED
@@ -387,7 +387,7 @@ def test_of_two_airflows_neither_finds_the_others_jobs(cluster, two, connect, tm
 
 
 def test_of_two_airflows_neither_ends_the_others_jobs(cluster, two, connect):
-    """The second one's first try has the name that the first one's job has."""
+    """The second one's first attempt has the name that the first one's job has."""
     first, second = two
     mine = replace(first, mark=AttemptRecord.read(Path(first.place) / "try-1").mark)
     assert (mine.name, mine.mark != first.mark) == (first.name, True)
@@ -422,7 +422,9 @@ class Watched:
         return self.jobs, []
 
 
-def test_airflows_that_see_no_storage_are_told_apart_by_their_own_name(cluster, submit, connect, tmp_path, monkeypatch):
+def test_airflows_that_see_no_storage_are_distinguished_by_their_own_name(
+    cluster, submit, connect, tmp_path, monkeypatch
+):
     monkeypatch.setenv("MODELWAY_DEPLOYMENT", "vision")
     handle = submit()
     (tmp_path / "storage").rename(tmp_path / "mounted-elsewhere")
@@ -431,7 +433,7 @@ def test_airflows_that_see_no_storage_are_told_apart_by_their_own_name(cluster, 
     assert connect().unfinished(run="r1") == []
 
 
-def test_airflows_of_two_homes_that_see_no_storage_are_told_apart_by_their_label(cluster, submit, connect, tmp_path):
+def test_airflows_of_two_homes_that_see_no_storage_are_distinguished_by_their_label(cluster, submit, connect, tmp_path):
     handle = submit()
     (tmp_path / "storage").rename(tmp_path / "of-the-first")
     neighbour = KubernetesBackend(home=tmp_path / "neighbour", version=(1, 30))

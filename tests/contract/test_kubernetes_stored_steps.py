@@ -139,9 +139,9 @@ def test_a_store_that_refuses_this_process_says_nothing_of_the_job(cluster, subm
     monkeypatch.undo()
     assert connect("two").describe(handle).state is JobState.PENDING
     monkeypatch.setattr(MemoryFileSystem, "ls", refused)
-    with pytest.raises(SubmitFailed) as told:
+    with pytest.raises(SubmitFailed) as reported:
         submit(connect("two"))
-    assert told.value.kind is FailureKind.FORBIDDEN
+    assert reported.value.kind is FailureKind.FORBIDDEN
     assert len(jobs(cluster)) == 1
 
 

@@ -109,7 +109,7 @@ def phase(watch):
     return known[1][0]["status"]["phase"] if known and known[1] else None
 
 
-def test_it_lists_once_and_is_told_of_changes(server, watch):
+def test_it_lists_once_and_is_reported_of_changes(server, watch):
     assert phase(watch) == "Running"
     server.events["pods"].put({"type": "MODIFIED", "object": thing("pods", 11, phase="Succeeded")})
     wait_for(lambda: phase(watch) == "Succeeded", what="the change")
@@ -118,7 +118,7 @@ def test_it_lists_once_and_is_told_of_changes(server, watch):
     assert len(server.asked) == 4, "each kind is listed once and watched once"
 
 
-def test_a_watch_that_ends_goes_on_where_it_was(server, watch):
+def test_a_watch_that_ends_continues_where_it_was(server, watch):
     assert phase(watch) == "Running"
     server.events["pods"].put({"type": "BOOKMARK", "object": {"kind": "Pod", "metadata": {"resourceVersion": "20"}}})
     server.events["pods"].put(None)
@@ -133,7 +133,7 @@ def test_a_version_that_is_too_old_is_answered_by_a_new_list(server, watch):
     wait_for(lambda: phase(watch) == "Failed", what="the new list")
 
 
-def test_a_server_that_is_away_is_asked_by_the_watch_alone_and_found_again(server, watch):
+def test_a_server_that_is_unavailable_is_asked_by_the_watch_alone_and_found_again(server, watch):
     objects = Objects(lambda: pytest.fail("the API is not asked for a single job"))
     objects._watches["ml"] = watch
     assert objects.of_attempt(RECORD)[0]
@@ -148,7 +148,7 @@ def test_a_server_that_is_away_is_asked_by_the_watch_alone_and_found_again(serve
             return error
         return None
 
-    error = wait_for(away, what="that the server is away")
+    error = wait_for(away, what="that the server is unavailable")
     assert error.kind is FailureKind.UNREACHABLE
     server.status = 200
     wait_for(lambda: away() is None, what="the server is back")

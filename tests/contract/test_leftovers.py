@@ -63,9 +63,9 @@ def test_what_a_killed_command_left_is_stopped_but_what_serves_and_what_is_anoth
     (left, serves, other), mark = killed
     wait_for(lambda: psutil.Process(left).children(), seconds=60, what="the process below")
     nested = [process.pid for process in psutil.Process(left).children()]
-    with start(home) as (_, told):
-        assert "`modelway demo`" in told
-        assert "was killed and left" in told
+    with start(home) as (_, reported):
+        assert "`modelway demo`" in reported
+        assert "was killed and left" in reported
     assert not runs(left)
     assert nested
     assert not any(map(runs, nested))
@@ -74,19 +74,19 @@ def test_what_a_killed_command_left_is_stopped_but_what_serves_and_what_is_anoth
 
 
 def test_a_command_that_ends_by_itself_leaves_nothing_to_stop(home):
-    with start(home) as (mark, told):
+    with start(home) as (mark, reported):
         record = json.loads((home / "started.json").read_text())
-        assert (told, record["mark"]) == (None, mark[MARK])
+        assert (reported, record["mark"]) == (None, mark[MARK])
     assert not (home / "started.json").exists()
-    with start(home) as (_, told):
-        assert told is None
+    with start(home) as (_, reported):
+        assert reported is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"mark": 1}'])
 def test_a_record_that_cannot_be_read_stops_nothing(home, text):
     (home / "started.json").write_text(text)
-    with start(home) as (_, told):
-        assert told is None
+    with start(home) as (_, reported):
+        assert reported is None
 
 
 def test_a_job_that_a_killed_command_left_is_cancelled(home, tmp_path, monkeypatch):
@@ -103,8 +103,8 @@ def test_a_job_that_a_killed_command_left_is_cancelled(home, tmp_path, monkeypat
     (home / "started.json").write_text(json.dumps(record))
     left, other = handles
     try:
-        with start(home) as (_, told):
-            assert told.endswith("was killed and left 1 of its jobs running: stopped")
+        with start(home) as (_, reported):
+            assert reported.endswith("was killed and left 1 of its jobs running: stopped")
         wait_for(lambda: backend.describe(left).state is JobState.CANCELLED, seconds=60, what="the end of the job")
         assert backend.describe(other).state is JobState.RUNNING
     finally:

@@ -51,8 +51,8 @@ def test_any_name_is_registered_and_read_back_as_one(url: str, name: str) -> Non
     assert [each.path for each in found.files] == [fit]
     assert [each.name for each in (*found.run.stages, *found.run.figures, *found.run.datasets)] == [fit] * 3
     assert [each.checkpoint for each in found.evaluations] == [fit]
-    told = found.events[0].detail.get("shortened", {})
-    assert (fit in told) == (fit != name)
+    reported = found.events[0].detail.get("shortened", {})
+    assert (fit in reported) == (fit != name)
     assert store.register(record) == 1
 
 

@@ -36,7 +36,7 @@ def test_two_versions_of_the_same_inputs_differ_in_nothing(url: str) -> None:
     assert {each.name: each.difference for each in found.metrics} == {"accuracy": 0, "loss": 0}
 
 
-def test_parameters_code_and_run_are_told_per_stage_and_with_the_commits_between(url: str) -> None:
+def test_parameters_code_and_run_are_reported_per_stage_and_with_the_commits_between(url: str) -> None:
     a = make_record("a", params={"coarse": {"lr": 0.01, "gone": 1}, "fine": {"🚀/x": [1]}})
     b = make_record("b", params={"coarse": {"lr": 0.1, "new": None}, "fine": {"🚀/x": [1]}, "polish": {"n": True}})
     b = of_run(b, code_digest=digest("other"), commit="decaf0", dirty=False, seed=8)
@@ -98,7 +98,7 @@ def test_the_environment_is_compared_by_stage_and_package(url: str) -> None:
     ]
 
 
-def test_files_are_told_as_changed_moved_added_and_removed(url: str) -> None:
+def test_files_are_reported_as_changed_moved_added_and_removed(url: str) -> None:
     def files(**content: str) -> tuple[FileRecord, ...]:
         return tuple(FileRecord(path=path, digest=digest(text), size=1) for path, text in content.items())
 
@@ -113,7 +113,7 @@ def test_files_are_told_as_changed_moved_added_and_removed(url: str) -> None:
     ]
 
 
-def test_the_architecture_is_told_by_layer_and_tensor(url: str) -> None:
+def test_the_architecture_is_reported_by_layer_and_tensor(url: str) -> None:
     wide = ArchitectureRecord(
         parameters=48,
         layers=[{"name": "dense", "type": "Linear"}, {"name": "drop", "type": "Dropout"}],

@@ -41,18 +41,18 @@ def _kill(child: Any) -> None:
     child.join()
 
 
-def _told(pipe: Any) -> list[tuple[str, Any]]:
+def _reported(pipe: Any) -> list[tuple[str, Any]]:
     """Return what was acknowledged before the writer's end."""
-    told = []
+    reported = []
     try:
         while pipe.poll(0):
-            told.append(pipe.recv())
+            reported.append(pipe.recv())
     except (EOFError, OSError):
         pass
-    return told
+    return reported
 
 
-def check_whole(url: str, told: dict[str, int]) -> int:
+def check_whole(url: str, reported: dict[str, int]) -> int:
     """Hold the database to what was acknowledged, and return how many versions it has."""
     store = open_lineage(url)
     found = store.versions("digits")
@@ -60,7 +60,7 @@ def check_whole(url: str, told: dict[str, int]) -> int:
     assert numbers == list(range(len(numbers), 0, -1))
     by_run = {version.run_id: version.number for version in found}
     assert len(by_run) == len(numbers)
-    assert {run: by_run.get(run) for run in told} == told
+    assert {run: by_run.get(run) for run in reported} == reported
     assert store.aliases("digits") == {"candidate": len(numbers)}
     assert [change.version for change in store.alias_history("digits")] == numbers
     _check_rows(url, versions=len(numbers))
@@ -116,9 +116,9 @@ def test_sixteen_writers_of_one_model_leave_no_gap_even_where_there_is_no_schema
             f"{index}-{turn}": store.register(make_record(f"{index}-{turn}", alias="candidate")) for turn in range(3)
         }
 
-    told = {run: number for each in _at_once(write) for run, number in each.items()}
-    assert sorted(told.values()) == list(range(1, 3 * WRITERS + 1))
-    assert check_whole(new_url, told) == 3 * WRITERS
+    reported = {run: number for each in _at_once(write) for run, number in each.items()}
+    assert sorted(reported.values()) == list(range(1, 3 * WRITERS + 1))
+    assert check_whole(new_url, reported) == 3 * WRITERS
 
 
 def test_sixteen_writers_of_one_run_make_one_version(url: str) -> None:
@@ -131,7 +131,7 @@ def test_sixteen_writers_of_one_run_make_one_version(url: str) -> None:
 def test_writers_that_are_killed_lose_nothing_that_was_acknowledged(url: str) -> None:
     open_lineage(url)
     chance = random.Random(7)
-    told: dict[str, int] = {}
+    reported: dict[str, int] = {}
     for turn in range(KILLS):
         here, there = FORK.Pipe(duplex=False)
 
@@ -150,15 +150,15 @@ def test_writers_that_are_killed_lose_nothing_that_was_acknowledged(url: str) ->
         for _ in range(turn % 3):
             assert here.poll(60)
             run, number = here.recv()
-            told[run] = number
+            reported[run] = number
         time.sleep(chance.uniform(0, 0.06))
         _kill(child)
-        told |= dict(_told(here))
+        reported |= dict(_reported(here))
         here.close()
-    assert len(told) >= KILLS - 1
-    count = check_whole(url, told)
-    # Of each writer the last may have been written and not yet told.
-    assert len(told) <= count <= len(told) + KILLS
+    assert len(reported) >= KILLS - 1
+    count = check_whole(url, reported)
+    # Of each writer the last may have been written and not yet reported.
+    assert len(reported) <= count <= len(reported) + KILLS
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_writers_go_on_when_a_killed_postgresql_is_back(own_server: PostgresServ
     url = own_server.new_database()
     open_lineage(url)
     done, chance = threading.Event(), random.Random(11)
-    told: dict[str, int] = {}
+    reported: dict[str, int] = {}
     refused: list[LineageUnavailable] = []
 
     def write(index: int) -> None:
@@ -181,7 +181,7 @@ def test_writers_go_on_when_a_killed_postgresql_is_back(own_server: PostgresServ
         while not done.is_set():
             run = f"{index}-{count}"
             try:
-                told[run] = store.register(make_record(run, alias="candidate"))
+                reported[run] = store.register(make_record(run, alias="candidate"))
                 count += 1
             except LineageUnavailable as error:
                 refused.append(error)
@@ -191,8 +191,8 @@ def test_writers_go_on_when_a_killed_postgresql_is_back(own_server: PostgresServ
     for writer in writers:
         writer.start()
     for _ in range(SERVER_KILLS):
-        before = len(told)
-        while len(told) < before + 4:
+        before = len(reported)
+        while len(reported) < before + 4:
             assert all(writer.is_alive() for writer in writers)
             time.sleep(0.01)
         time.sleep(chance.uniform(0, 0.05))
@@ -204,7 +204,7 @@ def test_writers_go_on_when_a_killed_postgresql_is_back(own_server: PostgresServ
     assert refused
     assert all(error.retryable for error in refused)
     # A writer whose commit was not answered tries the same run again: it gets the number that was written.
-    assert check_whole(url, told) == len(told)
+    assert check_whole(url, reported) == len(reported)
 
 
 @pytest.mark.database
@@ -233,7 +233,7 @@ def test_a_connection_that_is_lost_in_a_transaction_leaves_nothing(
     assert check_whole(url, {"first": 1, "second": 2}) == 2
 
 
-def test_an_sqlite_file_that_cannot_grow_is_told_and_loses_nothing(tmp_path: Path) -> None:
+def test_an_sqlite_file_that_cannot_grow_is_reported_and_loses_nothing(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/lineage.db"
     store = open_lineage(url)
     store.register(make_record("first", alias="candidate"))
@@ -256,11 +256,11 @@ def test_an_sqlite_file_that_cannot_grow_is_told_and_loses_nothing(tmp_path: Pat
     child = _start(write)
     child.join(60)
     assert child.exitcode == 0
-    told = dict(_told(here))
-    assert "the lineage database cannot be written" in told.pop("refused")
-    told["first"] = 1
-    count = check_whole(url, told)
-    assert count == len(told)
+    reported = dict(_reported(here))
+    assert "the lineage database cannot be written" in reported.pop("refused")
+    reported["first"] = 1
+    count = check_whole(url, reported)
+    assert count == len(reported)
     assert store.register(make_record("last", alias="candidate")) == count + 1
 
 
@@ -278,11 +278,11 @@ def test_a_clock_that_goes_back_changes_no_order(url: str, monkeypatch: pytest.M
 
     for module in (register, log):
         monkeypatch.setattr(module, "datetime", Backwards)
-    told = {run: store.register(make_record(run, alias="candidate")) for run in ("a", "b", "c")}
-    assert told == {"a": 1, "b": 2, "c": 3}
+    reported = {run: store.register(make_record(run, alias="candidate")) for run in ("a", "b", "c")}
+    assert reported == {"a": 1, "b": 2, "c": 3}
     times = [change.at for change in store.alias_history("digits")]
     assert times == sorted(times)  # newest first by what happened, though its clock says the oldest
-    assert check_whole(url, told) == 3
+    assert check_whole(url, reported) == 3
     assert store.find("digits", "latest") == 3
 
 
@@ -291,12 +291,12 @@ def test_a_reader_sees_nothing_of_a_version_that_is_half_written(url: str) -> No
     store.register(make_record("first", alias="candidate"))
     here, there = FORK.Pipe()
 
-    def write_when_told() -> None:
+    def write_when_requested() -> None:
         with writing(connect_engine(parse_url(url))) as connection:
             there.send(register_version(connection, make_record("second", alias="candidate")))
             there.recv()
 
-    child = _start(write_when_told)
+    child = _start(write_when_requested)
     assert here.poll(60)
     assert here.recv() == 2
     assert check_whole(url, {"first": 1}) == 1

@@ -81,8 +81,8 @@ def test_what_was_written_last_counts_when_a_clock_went_backwards(store: Lineage
     for run in ("a", "b", "c"):
         store.register(make_record(run))
     write_lines(url, alias_history, [(1, hours(1)), (2, hours(4)), (3, hours(2))], name="champion", reason="")
-    told = [lineage.aliases_at("digits", hours(at)).get("champion") for at in (0, 1, 2, 3, 4, 9)]
-    assert told == [None, 1, 3, 3, 3, 3]
+    reported = [lineage.aliases_at("digits", hours(at)).get("champion") for at in (0, 1, 2, 3, 4, 9)]
+    assert reported == [None, 1, 3, 3, 3, 3]
 
 
 def test_the_latest_at_a_time_is_the_highest_number_that_was_there(store: Lineage, lineage: Lineage) -> None:
@@ -104,7 +104,9 @@ def test_the_latest_at_a_time_is_the_highest_number_that_was_there(store: Lineag
         lineage.find_at("digit", "latest", later)
 
 
-def test_shares_of_traffic_are_told_for_a_time_with_who_set_them(store: Lineage, lineage: Lineage, url: str) -> None:
+def test_shares_of_traffic_are_reported_for_a_time_with_who_set_them(
+    store: Lineage, lineage: Lineage, url: str
+) -> None:
     for run in ("a", "b"):
         store.register(make_record(run))
     common = {"endpoint": ODD, "run_id": None}
@@ -145,8 +147,8 @@ def test_what_serves_now(store: Lineage, lineage: Lineage) -> None:
     store.record_weights(endpoint="digits", model="digits", weights={1: 0, 2: 100}, actor="ben", run_id="b")
     store.record_weights(endpoint="words", model="words", weights={1: 100})
     found = lineage.serving()
-    told = [(each.endpoint, each.version, each.weight, each.actor, each.run_id) for each in found]
-    assert told == [("digits", 2, 100, "ben", "b"), ("words", 1, 100, "airflow", None)]
+    reported = [(each.endpoint, each.version, each.weight, each.actor, each.run_id) for each in found]
+    assert reported == [("digits", 2, 100, "ben", "b"), ("words", 1, 100, "airflow", None)]
     assert lineage.serving(model="words") == found[1:]
     with pytest.raises(UnknownModel, match="Did you mean 'words'"):
         lineage.serving(model="word")

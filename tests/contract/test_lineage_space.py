@@ -1,4 +1,4 @@
-"""A PostgreSQL whose disk is full: refused in words, nothing lost, and it goes on when there is space again."""
+"""A PostgreSQL whose disk is full: refused in words, nothing lost, and it continues when there is space again."""
 
 import os
 import shutil
@@ -50,23 +50,23 @@ BULKY = {"train": {f"param-{number}": "x" * 1000 for number in range(1000)}}
 
 def _fill(store: Lineage) -> tuple[int, NotWritable]:
     """Register until it is refused; return how many versions were acknowledged, and the refusal."""
-    for told in range(100):
+    for reported in range(100):
         try:
-            store.register(make_record(f"run-{told}", params=BULKY, alias="candidate"))
+            store.register(make_record(f"run-{reported}", params=BULKY, alias="candidate"))
         except NotWritable as refusal:
-            return told, refusal
+            return reported, refusal
     raise AssertionError("100 versions of 1 MB fit on a disk of 24 MiB")
 
 
-def test_a_full_disk_loses_nothing_and_is_told(small_url: str, small_disk: Path) -> None:
+def test_a_full_disk_loses_nothing_and_is_reported(small_url: str, small_disk: Path) -> None:
     store = open_lineage(small_url)
-    told, refusal = _fill(store)
+    reported, refusal = _fill(store)
     assert "No space left on device" in str(refusal)
     assert "see that the disk has space" in str(refusal)
-    assert told > 2
-    assert [version.number for version in store.versions("digits")] == list(range(told, 0, -1))
-    assert store.aliases("digits") == {"candidate": told}
-    assert store.version("digits", told).params == BULKY
+    assert reported > 2
+    assert [version.number for version in store.versions("digits")] == list(range(reported, 0, -1))
+    assert store.aliases("digits") == {"candidate": reported}
+    assert store.version("digits", reported).params == BULKY
     subprocess.run(["mount", "-o", "remount,size=100m", small_disk], check=True)
-    assert store.register(make_record(f"run-{told}", params=BULKY, alias="candidate")) == told + 1
-    assert store.aliases("digits") == {"candidate": told + 1}
+    assert store.register(make_record(f"run-{reported}", params=BULKY, alias="candidate")) == reported + 1
+    assert store.aliases("digits") == {"candidate": reported + 1}

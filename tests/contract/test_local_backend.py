@@ -143,7 +143,7 @@ def test_a_home_that_is_relative_is_the_same_place(tmp_path, monkeypatch):
     assert LocalBackend(home=type(tmp_path)("home")).home == tmp_path / "home"
 
 
-def test_what_a_killed_supervisor_leaves_is_ended_before_the_next_try(backend, submit):
+def test_what_a_killed_supervisor_leaves_is_ended_before_the_next_attempt(backend, submit):
     first = submit()
     (left,) = wait_for(lambda: pids(backend, first), what="the start")
     os.kill(agent(backend, first), signal.SIGKILL)
@@ -221,7 +221,7 @@ def test_a_cancel_waits_for_the_supervisor_that_is_about_to_end(backend, submit)
     assert backend.describe(handle).state is JobState.CANCELLED
 
 
-def test_what_stops_the_supervisor_is_told_and_not_tried_again(backend, submit, tmp_path):
+def test_what_stops_the_supervisor_is_reported_and_not_tried_again(backend, submit, tmp_path):
     (tmp_path / "home").mkdir()
     # A file where the folder should be: permissions do not stop root.
     (tmp_path / "home" / "venvs").touch()
@@ -233,7 +233,7 @@ def test_what_stops_the_supervisor_is_told_and_not_tried_again(backend, submit, 
     assert "FileExistsError" in backend.logs(handle)[0]
 
 
-def test_the_memory_that_was_taken_is_told_in_bytes():
+def test_the_memory_that_was_taken_is_reported_in_bytes():
     assert process_tree.in_bytes(100, platform="darwin") == 100
     assert process_tree.in_bytes(100, platform="linux") == 100 * 1024
 
@@ -419,7 +419,7 @@ def test_a_password_in_a_requirement_is_not_logged(requirements, tmp_path):
         (None, None, -9, True, None),
     ],
 )
-def test_a_job_that_the_kernel_killed_for_memory_is_told_from_one_that_somebody_killed(
+def test_a_job_that_the_kernel_killed_for_memory_is_reported_from_one_that_somebody_killed(
     monkeypatch, before, after, returncode, alone, expected
 ):
     monkeypatch.setattr(memory, "kills", lambda: after)

@@ -33,21 +33,21 @@ def store(tmp_path: Path) -> Lineage:
 
 
 def send(store: Lineage, url: str, *, seconds: float = 120) -> Any:
-    (told,) = store.exports.flush([Destination(exporter="mlflow", url=url)], seconds=seconds)
-    return told
+    (outcome,) = store.exports.flush([Destination(exporter="mlflow", url=url)], seconds=seconds)
+    return outcome
 
 
 def sent(store: Lineage, url: str) -> None:
-    told = send(store, url)
-    assert (told.error, told.refused) == ("", 0), store.exports.states()
+    outcome = send(store, url)
+    assert (outcome.error, outcome.refused) == ("", 0), store.exports.states()
 
 
 def sent_at_last(store: Lineage, url: str) -> None:
     """Send as runs and their schedule do: whoever comes next tries what waits; a server that just started is slow."""
     until = time.monotonic() + 300
-    while (told := send(store, url)).error and time.monotonic() < until:
+    while (outcome := send(store, url)).error and time.monotonic() < until:
         time.sleep(1)
-    assert (told.error, told.refused) == ("", 0), store.exports.states()
+    assert (outcome.error, outcome.refused) == ("", 0), store.exports.states()
 
 
 def of_model(server: MlflowServer, model: str) -> tuple[list[Any], Any]:
@@ -221,8 +221,8 @@ STRANGE = [
 
 
 def test_names_that_mlflow_refuses_are_mapped_the_same_way_each_time(server: MlflowServer, store: Lineage) -> None:
-    told = {name: number for number, name in enumerate(STRANGE)}
-    plain = {name: number for name, number in told.items() if "\0" not in name and "\ud800" not in name}
+    outcome = {name: number for number, name in enumerate(STRANGE)}
+    plain = {name: number for name, number in outcome.items() if "\0" not in name and "\ud800" not in name}
     points = [MetricPoint(stage="fine", name=name, step=1, value=value) for name, value in plain.items()]
     for model in ("a/b: 🦊", "y" * 10_000, ".."):
         record = make_record(
@@ -294,10 +294,10 @@ def test_an_answer_lost_at_any_request_makes_nothing_twice(server: MlflowServer,
             store.register(make_record(model=model, params=params, points=points, alias="best"))
             first = door.passed + 1
             door.lose = lambda number, lost=lost, first=first: number == first + lost - 1
-            told = send(store, door.url)
+            outcome = send(store, door.url)
             door.lose = lambda _number: False
             sent(store, door.url)
-            if not told.error:
+            if not outcome.error:
                 break
         else:
             pytest.fail("there are more requests than were lost")
@@ -379,8 +379,8 @@ def test_an_alias_of_a_version_that_mlflow_has_not_brings_the_version(server: Ml
     assert (run["status"], registered["aliases"]) == ("FINISHED", {"champion": "1"})
 
 
-def test_what_is_no_mlflow_is_told_and_waits(store: Lineage, server: MlflowServer) -> None:
+def test_what_is_no_mlflow_is_reported_and_waits(store: Lineage, server: MlflowServer) -> None:
     store.register(make_record(model="nowhere"))
-    told = send(store, f"{server.url}/elsewhere", seconds=10)
-    assert told.error
+    outcome = send(store, f"{server.url}/elsewhere", seconds=10)
+    assert outcome.error
     assert store.exports.states()[0].waiting == 1

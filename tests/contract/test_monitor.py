@@ -118,7 +118,7 @@ def watch(tmp_path, monkeypatch, request):
     shop.endpoint.delete("tiny")
 
 
-def test_drift_is_requested_once_and_a_checked_version_that_goes_on_is_not(watch):
+def test_drift_is_requested_once_and_a_checked_version_that_continues_is_not(watch):
     watch.send()
     assert watch.check().text == "version 1: 90 new rows; quality undecided: 0 labels, 40 are needed"
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""A job whose folder lies on an object store: the container is lost, and the next one goes on from what is there."""
+"""A job whose folder lies on an object store: the container is lost, and the next one continues from what is there."""
 
 import json
 import os
@@ -93,8 +93,8 @@ def container(published, tmp_path):
         command = object_store.command(
             uri=published, folder=str(scratch), flags=["--attempt", str(attempt), *words], python=sys.executable
         )
-        told = ("AWS_", "STORAGE_", "GOOGLE_", "GCSFS_")
-        environment = {name: value for name, value in os.environ.items() if name.startswith(told)}
+        reported = ("AWS_", "STORAGE_", "GOOGLE_", "GCSFS_")
+        environment = {name: value for name, value in os.environ.items() if name.startswith(reported)}
         process = subprocess.Popen(
             command,
             env={"PATH": "/usr/bin:/bin", **environment},
@@ -144,7 +144,7 @@ def test_a_job_runs_with_nothing_but_its_uri(published, container, tmp_path):
     assert names == {"train-000098", "train-000099", "train-000100"}
 
 
-def test_a_job_whose_container_is_lost_goes_on_from_the_stores_last_checkpoint(published, container, tmp_path):
+def test_a_job_whose_container_is_lost_continues_from_the_stores_last_checkpoint(published, container, tmp_path):
     first = container(1)
     wait_for(lambda: recorded_checkpoints(fetched(published, tmp_path)), seconds=30, what="a checkpoint on the store")
     lose(first)
@@ -161,16 +161,16 @@ def test_a_job_whose_container_is_lost_goes_on_from_the_stores_last_checkpoint(p
     assert (folder / "try-2" / "log-0.txt").read_text().endswith("at step 100\n")
 
 
-def test_a_job_that_is_told_to_leave_has_left_everything_on_the_store(published, container, tmp_path):
+def test_a_job_that_is_requested_to_leave_has_left_everything_on_the_store(published, container, tmp_path):
     first = container(1)
     assert first.stdout.readline() == "at step 1\n"
     first.send_signal(signal.SIGTERM)
     output, _ = first.communicate(timeout=60)
     assert first.returncode == 143, output
-    told = json.loads(object_store.exit_report(uri=published, attempt=1))
+    reported = json.loads(object_store.exit_report(uri=published, attempt=1))
     last = recorded_checkpoints(fetched(published, tmp_path))[-1]
-    assert told["stopped"]
-    assert last.id in told["reason"]
+    assert reported["stopped"]
+    assert last.id in reported["reason"]
     second = container(2)
     output, _ = second.communicate(timeout=60)
     assert second.returncode == 0
@@ -321,7 +321,7 @@ def test_checkpoints_that_are_not_fetched_again_hold_up_no_news(store, tmp_path)
     assert [(each.step, damage(each)) for each in recorded_checkpoints(folder)] == [(1, None), (2, None), (3, None)]
 
 
-def test_what_is_told_of_while_it_is_copied_waits_for_the_next_time(store, tmp_path, monkeypatch):
+def test_what_is_reported_of_while_it_is_copied_waits_for_the_next_time(store, tmp_path, monkeypatch):
     folder = write_job(tmp_path / "here")
     job = Job(folder)
     job.keep_checkpoints(last=1)
@@ -338,7 +338,7 @@ def test_what_is_told_of_while_it_is_copied_waits_for_the_next_time(store, tmp_p
 
     monkeypatch.setattr(remote, "parse_events", meanwhile)
     sender.copy()
-    assert recorded_checkpoints(fetched(store, tmp_path)) == [], "the first is gone, of the second nothing was told"
+    assert recorded_checkpoints(fetched(store, tmp_path)) == [], "the first is gone, of the second nothing was reported"
     sender.copy()
     (found,) = recorded_checkpoints(fetched(store, tmp_path))
     assert (found.step, damage(found)) == (2, None)

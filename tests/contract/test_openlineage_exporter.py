@@ -32,8 +32,8 @@ def store(tmp_path: Any) -> Lineage:
 
 def sent(store: Lineage, server: RecordingServer, **options: str) -> list[Any]:
     there = Destination(exporter="openlineage", url=f"{server.url}/", password="key", options=options)
-    (told,) = store.exports.flush([there], seconds=60)
-    assert (told.error, told.refused) == ("", 0)
+    (outcome,) = store.exports.flush([there], seconds=60)
+    assert (outcome.error, outcome.refused) == ("", 0)
     for event in server.taken:
         assert problems(event) == []
     return server.taken
@@ -68,7 +68,7 @@ def test_the_schema_notices_what_is_wrong(store: Lineage, server: RecordingServe
         assert problems(broken), path
 
 
-def test_a_version_is_told_with_all_it_came_from(store: Lineage, server: RecordingServer) -> None:
+def test_a_version_is_reported_with_all_it_came_from(store: Lineage, server: RecordingServer) -> None:
     store.register(make_record(metrics={"loss": 0.125, "f1": math.nan}))
     (event,) = sent(store, server)
     version = store.version("digits", 1)

@@ -158,7 +158,7 @@ def test_training_that_forgets_what_its_optimizer_knew_would_be_noticed(tmp_path
     ],
     ids=["truncated", "zeroed", "missing"],
 )
-def test_training_goes_on_from_the_checkpoint_before_a_damaged_one(
+def test_training_continues_from_the_checkpoint_before_a_damaged_one(
     tmp_path, undisturbed_folder, undisturbed, loaded, harm
 ):
     folder = tmp_path / "damaged"

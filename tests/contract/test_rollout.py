@@ -47,8 +47,8 @@ def serving(served_shop):
 
 
 def test_the_first_version_gets_everything(shop):
-    told = shop.roll_out(1)
-    assert told["weights"] == {"1": 100}
+    reported = shop.roll_out(1)
+    assert reported["weights"] == {"1": 100}
     assert (shop.weights, shop.champion, shop.rollout(1).state) == ({1: 100}, 1, "done")
     assert shop.answering() == 1.0
 
@@ -57,8 +57,8 @@ def test_a_second_version_takes_over_in_steps_and_the_first_is_stopped(serving):
     deployed = serving.deploy(2)
     assert deployed["weights"] == {"1": 100, "2": 0}
     assert serving.answering() == 1.0
-    told = serving.promote(2, deployed)
-    assert [step["weight"] for step in told["steps"]] == [10, 50, 100]
+    reported = serving.promote(2, deployed)
+    assert [step["weight"] for step in reported["steps"]] == [10, 50, 100]
     assert (serving.weights, serving.champion, serving.answering()) == ({2: 100}, 2, 2.0)
     changes = [(change.version, change.weight) for change in serving.lineage.weight_history("tiny")]
     assert [weight for version, weight in reversed(changes) if version == 2] == [0, 10, 50, 100]
@@ -168,14 +168,14 @@ def test_cleared_at_100_percent_the_stable_version_is_still_there(serving, monke
     assert (serving.weights, serving.champion) == ({2: 100}, 2)
 
 
-def test_a_retry_goes_on_from_the_step_reached(serving, monkeypatch):
+def test_a_retry_continues_from_the_step_reached(serving, monkeypatch):
     deployed = serving.deploy(2)
     die_at_wait(monkeypatch, 2)
     with pytest.raises(Killed):
         serving.promote(2, deployed)
     assert serving.weights == {1: 50, 2: 50}
-    told = serving.promote(2, deployed)
-    assert [step["weight"] for step in told["steps"]] == [10, 50, 100]
+    reported = serving.promote(2, deployed)
+    assert [step["weight"] for step in reported["steps"]] == [10, 50, 100]
     assert serving.champion == 2
 
 
@@ -235,8 +235,8 @@ def test_an_old_failed_run_that_is_cleared_does_not_replace_a_newer_version(serv
 
 def test_an_older_version_that_somebody_asks_for_takes_over_in_steps(serving):
     serving.roll_out(2)
-    told = serving.take_back(1, run="back", asked=True, held=None)
-    assert [step["weight"] for step in told["steps"]] == [50, 100]
+    reported = serving.take_back(1, run="back", asked=True, held=None)
+    assert [step["weight"] for step in reported["steps"]] == [50, 100]
     assert (serving.weights, serving.champion, serving.answering()) == ({1: 100}, 1, 1.0)
     # The run that made version 2, cleared now, moves nothing back.
     serving.roll_out(2)
@@ -245,8 +245,8 @@ def test_an_older_version_that_somebody_asks_for_takes_over_in_steps(serving):
 
 def test_a_version_that_serves_already_may_be_taken_again(serving):
     before = serving.endpoint.status("tiny")
-    told = serving.take_back(1, run="again", asked=False, held=None)
-    assert (told["weights"], serving.champion, serving.answering()) == ({"1": 100}, 1, 1.0)
+    reported = serving.take_back(1, run="again", asked=False, held=None)
+    assert (reported["weights"], serving.champion, serving.answering()) == ({"1": 100}, 1, 1.0)
     assert serving.endpoint.status("tiny") == before
 
 
@@ -298,8 +298,8 @@ def test_a_canary_that_another_run_removed_closes_the_rollout(serving, monkeypat
     assert serving.weights == {1: 100, 3: 0}
 
 
-@pytest.mark.parametrize("last_try", [False, True])
-def test_the_last_try_that_fails_gives_the_traffic_back(serving, monkeypatch, last_try):
+@pytest.mark.parametrize("last_attempt", [False, True])
+def test_the_last_try_that_fails_gives_the_traffic_back(serving, monkeypatch, last_attempt):
     deployed = serving.deploy(2)
 
     def no_gateway(self, name):
@@ -312,9 +312,9 @@ def test_the_last_try_that_fails_gives_the_traffic_back(serving, monkeypatch, la
     monkeypatch.setattr(LocalEndpoint, "metrics", no_gateway)
     monkeypatch.setattr(rollout_record, "gives_up_at", lambda record: record.detail["since"])
     with pytest.raises(EndpointNotReady):
-        serving.promote(2, deployed, last_try=last_try)
-    assert serving.rollout(2).state == ("aborted" if last_try else "running")
-    assert serving.weights == ({1: 100, 2: 0} if last_try else {1: 90, 2: 10})
+        serving.promote(2, deployed, last_attempt=last_attempt)
+    assert serving.rollout(2).state == ("aborted" if last_attempt else "running")
+    assert serving.weights == ({1: 100, 2: 0} if last_attempt else {1: 90, 2: 10})
 
 
 def test_a_user_who_ends_the_task_gets_the_traffic_back(serving):

@@ -284,7 +284,7 @@ def half_taken(serving, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(where, name, fail_at_the_takeover)
             with pytest.raises(EndpointNotReady):
-                serving.promote(2, serving.deployed, last_try=True)
+                serving.promote(2, serving.deployed, last_attempt=True)
         assert (serving.champion, serving.rollout(2).state) == (1, "running"), "an alias moves when the version serves"
         return serving
 

@@ -75,7 +75,7 @@ def test_a_run_waits_for_the_rollout_of_another_one(halfway, monkeypatch):
     assert deploy(halfway, 3)["weights"] == {"2": 100, "3": 0}
 
 
-def test_a_wait_goes_on_when_the_lineage_cannot_be_read_for_a_moment(tmp_path, monkeypatch):
+def test_a_wait_continues_when_the_lineage_cannot_be_read_for_a_moment(tmp_path, monkeypatch):
     reads = []
 
     def open_at_the_second_time(url):
@@ -143,8 +143,8 @@ def test_a_rollback_goes_back_at_once_even_to_another_signature(shop):
         DeployModelOperator(task_id="deploy", version=version, image=image).run(shop.context("plain"))
     shop.failed.add("run-plain")
     deployed = DeployModelOperator(task_id="deploy", version=version, image=image).run(context)
-    told = shop.promoter(1, deployed, steps=(10, 100), interval=1000).run(context)
-    assert [step["weight"] for step in told["steps"]] == [100]
+    reported = shop.promoter(1, deployed, steps=(10, 100), interval=1000).run(context)
+    assert [step["weight"] for step in reported["steps"]] == [100]
     assert (shop.weights, shop.champion) == ({1: 100}, 1)
     assert shop.rollout("back").detail["rollback"] == {"from": 3, "why": "too slow"}
     assert shop.lineage.served_before("tiny") == (1, None)
@@ -269,8 +269,8 @@ def test_a_person_approves_before_the_last_step(shop, asked):
     assert question["subject"] == "Give all traffic of tiny to version 2?"
     assert "- at 50 %: " in question["body"]
     assert (shop.weights, shop.rollout(2).detail["waits_for"]) == ({1: 50, 2: 50}, "approval")
-    told = promoter.answered(shop.context(2), answer("Approve"))
-    assert [step["weight"] for step in told["steps"]] == [50, 100]
+    reported = promoter.answered(shop.context(2), answer("Approve"))
+    assert [step["weight"] for step in reported["steps"]] == [50, 100]
     assert (shop.weights, shop.champion) == ({2: 100}, 2)
     approval = shop.rollout(2).detail["approval"]
     assert (approval["approved"], approval["by"]) == (True, "mia")

@@ -59,7 +59,7 @@ def trainer(tmp_path: Path, **more: Any) -> TrainModelOperator:
     return TrainModelOperator(task_id="train.fine", code=code, stage="fine", **more)
 
 
-def test_a_job_that_raises_is_told_with_its_last_lines_and_is_not_tried_again(home, tmp_path):
+def test_a_job_that_raises_is_reported_with_its_last_lines_and_is_not_tried_again(home, tmp_path):
     with pytest.raises(AirflowFailException):
         trainer(tmp_path).execute(context())
     (failure,) = account(home).failures
@@ -84,7 +84,7 @@ def test_a_try_that_succeeds_mends_the_one_before(home, tmp_path):
     assert failure.resolved_by == 2
 
 
-def test_the_last_try_is_not_told_as_one_that_is_followed(home, tmp_path):
+def test_the_last_attempt_is_not_reported_as_one_that_is_followed(home, tmp_path):
     with pytest.raises(Exception, match="no digits"):
         trainer(tmp_path, options={"retry_rules": {"bad_exit": "retry"}}).execute(context(attempt=3))
     (failure,) = account(home).failures
@@ -121,11 +121,16 @@ class Raises(ModelwayOperator):
             "Write it",
             "fail",
         ),
-        (DatasetUnavailable("the lake is away", known=("a", "b")), "the lake is away. Known: a, b", "", "retry"),
+        (
+            DatasetUnavailable("the lake is unavailable", known=("a", "b")),
+            "the lake is unavailable. Known: a, b",
+            "",
+            "retry",
+        ),
         (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero", "", "retry"),
     ],
 )
-def test_a_task_that_fails_without_a_job_is_told_too(home, error, cause, advice, rule):
+def test_a_task_that_fails_without_a_job_is_requested_too(home, error, cause, advice, rule):
     with pytest.raises((type(error), AirflowFailException)):
         Raises(error=error, task_id="plan").execute(context("plan", map_index=2))
     (failure,) = account(home).failures
@@ -145,13 +150,13 @@ def test_a_first_try_that_succeeds_does_not_open_the_lineage(home, tmp_path):
     assert not (home / "lineage.db").exists()
 
 
-def test_a_lineage_that_is_away_hides_no_failure(home, monkeypatch, tmp_path):
+def test_a_lineage_that_is_unavailable_hides_no_failure(home, monkeypatch, tmp_path):
     (tmp_path / "taken").write_text("")
     monkeypatch.setenv("MODELWAY_LINEAGE_URL", f"sqlite:///{tmp_path}/taken/lineage.db")
     operator = Raises(error=InvalidModelCode("no such file"), task_id="plan")
-    told = []
-    log = SimpleNamespace(error=print, warning=lambda text, *args: told.append(text % args))
+    reported = []
+    log = SimpleNamespace(error=print, warning=lambda text, *args: reported.append(text % args))
     monkeypatch.setattr(Raises, "log", log)
     with pytest.raises(AirflowFailException, match="no such file"):
         operator.execute(context("plan"))
-    assert told[-1].startswith("the failure is not in the lineage")
+    assert reported[-1].startswith("the failure is not in the lineage")

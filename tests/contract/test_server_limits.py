@@ -172,7 +172,7 @@ def test_heads_and_bodies_that_do_not_come_are_cut_off(server: Server) -> None:
 
 
 def test_half_sent_bodies_hold_no_drain(tmp_path: Path) -> None:
-    """One that stops and one that goes on drop by drop; the limit of the drain is not reached."""
+    """One that stops and one that continues drop by drop; the limit of the drain is not reached."""
     model = write_model(tmp_path / "model", scale=2.0)
     with serving(tmp_path, "--model-dir", str(model), "--port", "0", "--drain-limit", "10") as server:
         start = HEAD + b"content-length: 100000\r\n\r\n{"

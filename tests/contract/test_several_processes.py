@@ -86,7 +86,7 @@ def ending(folder, node=0):
 
 
 def accounted(folder, node):
-    """Return the processor seconds that one machine told."""
+    """Return the processor seconds that one machine reported."""
     (path,) = (folder / "try-1").glob(f"usage-{node}-*.json")
     return json.loads(path.read_text())["cpu_seconds"]
 
@@ -168,12 +168,12 @@ def test_a_killed_process_ends_the_try_on_every_machine(tmp_path, agents):
     assert both[0].wait(timeout=60) != 0
     assert ending(folder, 1)["reason"] == "the job's process was killed by SIGKILL"
     assert decisive([ending(folder, 0), ending(folder, 1)]) == ending(folder, 1)
-    told = [accounted(folder, node) for node in (0, 1)]
-    assert all(cpu >= float((folder / "output" / f"took-{node}").read_text()) > 0 for node, cpu in enumerate(told))
-    assert usage_in(folder) == (pytest.approx(sum(told), abs=1e-3), 0.0), "the killed process counts, too"
+    reported = [accounted(folder, node) for node in (0, 1)]
+    assert all(cpu >= float((folder / "output" / f"took-{node}").read_text()) > 0 for node, cpu in enumerate(reported))
+    assert usage_in(folder) == (pytest.approx(sum(reported), abs=1e-3), 0.0), "the killed process counts, too"
 
 
-def test_several_processes_leave_together_when_they_are_told_to(tmp_path, agents):
+def test_several_processes_leave_together_when_they_are_requested_to(tmp_path, agents):
     code = (
         "import time\nfrom torch import distributed\n"
         "def train(job):\n    distributed.init_process_group('gloo')\n"
@@ -212,9 +212,11 @@ def test_the_local_backend_runs_several_processes(tmp_path):
 def test_the_local_backend_has_one_machine(tmp_path):
     backend = LocalBackend(home=tmp_path / "home")
     job = BackendJob(model="tiny", run="r1", key="train", stage="train", action="train")
-    with pytest.raises(CapabilityMissing, match="2 nodes requested, the backend 'local' has only this machine") as told:
+    with pytest.raises(
+        CapabilityMissing, match="2 nodes requested, the backend 'local' has only this machine"
+    ) as reported:
         backend.build_request(job, Options(nodes=2))
-    assert "processes_per_node may be more" in str(told.value)
+    assert "processes_per_node may be more" in str(reported.value)
 
 
 def test_a_process_that_does_not_report_knows_what_it_was_asked(tmp_path, monkeypatch):

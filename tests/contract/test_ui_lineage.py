@@ -68,8 +68,8 @@ def test_the_graph_of_a_version_is_nested_lists_that_link_to_the_others(client: 
     parser = Balanced()
     parser.feed(answer.text)
     assert parser.open == []
-    for told in ("began from", "warehouse://sales", "manual__1", "Python 3.11.7", "c0ffee"):
-        assert told in answer.text
+    for reported in ("began from", "warehouse://sales", "manual__1", "Python 3.11.7", "c0ffee"):
+        assert reported in answer.text
     assert 'href="/team/modelway/models/digits/versions/1"' in answer.text
     found = client.get("/modelway/api/models/digits/versions/2/lineage").json()
     edge = {"source": "version:digits@2", "target": "version:digits@1", "relation": "began from"}
@@ -96,8 +96,8 @@ def test_a_version_that_may_not_be_read_is_not_compared(client: TestClient) -> N
 
 def test_two_versions_are_compared_on_a_page_and_as_json(client: TestClient) -> None:
     text = client.get("/modelway/models/digits/compare?a=1&b=2").text
-    for told in ("digits v1 → v2", "&lt;script&gt;", "not known", "outputs/meta.yml", "a value is not finite"):
-        assert told in text, told
+    for reported in ("digits v1 → v2", "&lt;script&gt;", "not known", "outputs/meta.yml", "a value is not finite"):
+        assert reported in text, reported
     assert "<td><script>" not in text
     found = client.get("/modelway/api/models/digits/compare?a=1&b=latest").json()
     assert [each["name"] for each in found["params"]] == ["layers", "lr", "lr", "schedule"]
@@ -115,8 +115,8 @@ def test_the_model_page_has_a_form_that_the_policy_allows(client: TestClient) ->
 
 def test_what_serves_is_shown_now_and_at_a_time(client: TestClient) -> None:
     text = client.get("/modelway/serving").text
-    for told in ("digits", "v1", "90 %", "10 %", 'href="/team/modelway/models/digits/versions/2"'):
-        assert told in text, told
+    for reported in ("digits", "v1", "90 %", "10 %", 'href="/team/modelway/models/digits/versions/2"'):
+        assert reported in text, reported
     assert "secret" not in text
     found = client.get("/modelway/api/serving").json()["serving"]
     assert [(each["endpoint"], each["version"], each["weight"]) for each in found] == [
@@ -143,13 +143,13 @@ def test_what_was_stopped_is_shown_as_stopped(client: TestClient, url: str) -> N
 def test_whoever_has_a_file_is_found_by_its_digest(client: TestClient, url: str) -> None:
     file = open_lineage(url).version("digits", 1).files[0]
     text = client.get(f"/modelway/who-has?content={file.digest.removeprefix('sha256:').upper()}").text
-    for told in (
+    for reported in (
         file.digest,
         file.path,
         'href="/team/modelway/models/digits/versions/1"',
         "/dags/digits/runs/manual__1",
     ):
-        assert told in text, told
+        assert reported in text, reported
     found = client.get(f"/modelway/api/who-has?content={file.digest}").json()
     assert found["digest"] == file.digest
     assert {(each["kind"], each["name"]) for each in found["holders"]} >= {("version", "digits")}
@@ -189,7 +189,7 @@ def test_a_version_is_found_by_what_its_alias_was_at_a_time(client: TestClient, 
         "who-has?content=<b>",
     ],
 )
-def test_what_is_no_time_or_digest_is_told(client: TestClient, path: str) -> None:
+def test_what_is_no_time_or_digest_is_reported(client: TestClient, path: str) -> None:
     answer = client.get(f"/modelway/api/{path}")
     assert (answer.status_code, "Write " in answer.json()["detail"]) == (400, True)
     text = client.get(f"/modelway/{path}")
@@ -217,7 +217,7 @@ def test_what_differs_besides_is_compared_and_what_is_not_known_is_said(client: 
     run = replace(record.run, seed=8, seconds=3700.0, code_digest=None, commit="decaf0", stages=stages)
     number = store.register(replace(record, run=run))
     text = client.get(f"/modelway/models/digits/compare?a=1&b={number}").text
-    for told in (
+    for reported in (
         "Not known: a digest was not recorded.",
         "git log --stat c0ffee..decaf0",
         "Environment of coarse, fine",
@@ -226,7 +226,7 @@ def test_what_differs_besides_is_compared_and_what_is_not_known_is_said(client: 
         "Not known: it was not recorded for both.",
         f'compare?a={number}&amp;b=1">Swap</a>',
     ):
-        assert told in text, told
+        assert reported in text, reported
     same = re.search("<h2>No difference</h2>\n<p>([^<]*)</p>", text)
     assert same
     assert same[1] == "Parameters, Data sets"

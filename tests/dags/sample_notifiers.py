@@ -22,9 +22,9 @@ class FileNotifier(BaseNotifier):
 
 class RaisingNotifier(BaseNotifier):
     def notify(self, context) -> None:
-        raise RuntimeError("the mail server is away")
+        raise RuntimeError("the mail server is unavailable")
 
 
-def tell(*, path: str):
+def announce(*, path: str):
     """Return a callable, which is no notifier."""
     return lambda context: Path(path).write_text(context["modelway_message"])

@@ -119,7 +119,7 @@ def found(homes, models):
     return bag(REPOSITORY / "dags", homes, models, seed="1")
 
 
-def test_a_broken_spec_takes_down_no_other_dag_and_is_told(found):
+def test_a_broken_spec_takes_down_no_other_dag_and_is_reported(found):
     assert sorted(found["dags"]) == MODELS
     ((file, text),) = found["errors"].items()
     assert file.endswith("model_specs.py")
@@ -142,7 +142,7 @@ def test_a_model_that_airflow_refuses_is_an_import_error_beside_the_other_dags(t
     assert "the model bad: ValueError: Airflow knows better, so it has no DAG" in text
 
 
-def test_an_environment_of_no_model_stops_all_of_them_and_is_told(tmp_path, models, monkeypatch):
+def test_an_environment_of_no_model_stops_all_of_them_and_is_reported(tmp_path, models, monkeypatch):
     monkeypatch.setenv("MODELWAY_ENV", "prd")
     found = bag(REPOSITORY / "dags", tmp_path, models)
     assert found["dags"] == {}

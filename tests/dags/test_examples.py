@@ -24,7 +24,7 @@ PATTERNS = {
 }
 HEAVY = ("torch", "kubernetes", "google", "docker", "sqlalchemy", "onnx", "onnxruntime", "mlflow", "numpy", "sklearn")
 
-# As Airflow's DAG processor loads a folder; every import of something heavy that one of our files asks for is told.
+# As Airflow's DAG processor loads a folder; every import of something heavy that one of our files asks for is reported.
 BAG = """
 import builtins, json, sys, warnings
 from airflow.dag_processing.dagbag import DagBag
@@ -118,9 +118,9 @@ def test_each_file_is_a_dag_file_by_itself_to_be_copied(home, enabled):
 def test_an_example_is_short_and_says_what_it_shows(path, enabled):
     text = path.read_text()
     assert len(text.splitlines()) < 60
-    told = ast.get_docstring(ast.parse(text), clean=False)
-    assert told
+    reported = ast.get_docstring(ast.parse(text), clean=False)
+    assert reported
     dag = enabled["dags"][f"example-{path.stem.replace('_', '-')}"]["dag"]
-    assert dag["doc_md"] == told
+    assert dag["doc_md"] == reported
     assert {"modelway", "example"} <= set(dag["tags"])
     assert "modelway.operators._" not in text, "authors need nothing private"

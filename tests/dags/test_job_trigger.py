@@ -21,7 +21,7 @@ HANDLE = Handle(backend="fake", name="job", place="/jobs", attempt=1).to_dict()
 
 
 class Backend:
-    """A job that prints what a test gives and goes on until ``over``."""
+    """A job that prints what a test gives and continues until ``over``."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -125,7 +125,7 @@ def test_a_triggerer_killed_before_its_event_is_stored_fires_again_and_repeats_n
     assert log == ["a", "b"]
 
 
-def test_a_restarted_triggerer_goes_on_at_the_very_line(make, backend):
+def test_a_restarted_triggerer_continues_at_the_very_line(make, backend):
     backend.lines, log = ["the worker had this", "one", "two"], Log()
     stopped_in_the_middle(make, backend, log)
     backend.lines += ["three", "four"]
@@ -213,7 +213,7 @@ def task(**more: Any) -> Any:
         (-1, {}, 1),
     ],
 )
-def test_a_kill_stops_the_job_unless_its_task_goes_on(make, backend, monkeypatch, map_index, states, cancelled):
+def test_a_kill_stops_the_job_unless_its_task_continues(make, backend, monkeypatch, map_index, states, cancelled):
     asked = []
     monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **given: asked.append(given) or states)
     trigger = make(Log())

@@ -1,4 +1,4 @@
-"""What people are told of a run that failed, succeeded or is late."""
+"""What people learn of a run that failed, succeeded or is late."""
 
 import logging
 from pathlib import Path
@@ -108,7 +108,7 @@ def test_the_failed_tasks_log_ends_with_the_line_and_keeps_the_cause(caplog):
     assert task.pushed == {"failure": "ValueError: boom"}
 
 
-def test_an_error_of_ours_is_told_as_it_was_left(caplog):
+def test_an_error_of_ours_is_reported_as_it_was_left(caplog):
     report_task_failure({"ti": Task("the digest differs. Fetch it again."), "exception": ValueError("boom")})
     assert caplog.messages == ["digits failed in train.warmup (try 3): the digest differs. Fetch it again."]
 
@@ -121,7 +121,7 @@ def test_a_bad_notifier_is_logged_and_the_next_one_called(caplog, tmp_path):
         ("nodots", {}),
         (f"{HERE}.FileNotifier", {"nonsense": 1}),
         (f"{HERE}.RaisingNotifier", {}),
-        (f"{HERE}.tell", {"path": str(tmp_path / "called")}),
+        (f"{HERE}.announce", {"path": str(tmp_path / "called")}),
         ("subprocess.check_call", {"args": ["touch", str(tmp_path / "called")]}),
         (f"{HERE}.FileNotifier", {"path": str(file), "text": "{{ run_id }}: {{ modelway_message }}"}),
     ]
@@ -129,11 +129,11 @@ def test_a_bad_notifier_is_logged_and_the_next_one_called(caplog, tmp_path):
         call_notifiers(notifiers, ended(), "digits failed")
     assert file.read_text() == "manual__1: digits failed\n"
     assert not (tmp_path / "called").exists(), "what is no notifier is not called"
-    told = [record.getMessage() for record in caplog.records if record.name.startswith("modelway")]
-    assert [line.split(" failed: ")[0] for line in told] == [f"the notifier {path}" for path, _ in notifiers[:7]]
-    assert "RuntimeError: the mail server is away" in told[4]
-    assert "'tests.dags.sample_notifiers.tell' is no notifier" in told[5]
-    assert "none of the notifiers that specs may name" in told[6]
+    reported = [record.getMessage() for record in caplog.records if record.name.startswith("modelway")]
+    assert [line.split(" failed: ")[0] for line in reported] == [f"the notifier {path}" for path, _ in notifiers[:7]]
+    assert "RuntimeError: the mail server is unavailable" in reported[4]
+    assert "'tests.dags.sample_notifiers.announce' is no notifier" in reported[5]
+    assert "none of the notifiers that specs may name" in reported[6]
 
 
 def test_a_notifier_off_the_list_is_not_imported(caplog, tmp_path, monkeypatch):
@@ -152,10 +152,10 @@ SMTP = "airflow.providers.smtp.notifications.smtp"
 
 
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("path", "reported"),
     [
         (f"{HERE}.FileNotifier", None),
-        (f"{HERE}.tell", f"'{HERE}.tell' is no notifier"),
+        (f"{HERE}.announce", f"'{HERE}.announce' is no notifier"),
         (f"{HERE}.Path", f"'{HERE}.Path' is no notifier"),
         (f"{HERE}.Absent", f"'{HERE}.Absent' is not there"),
         ("tests.dags.no_such_file.Notifier", "'tests.dags.no_such_file.Notifier' is not there: there is no module"),
@@ -167,10 +167,10 @@ SMTP = "airflow.providers.smtp.notifications.smtp"
         ("no.such.module.Notifier", None),
     ],
 )
-def test_lint_tells_of_what_is_no_notifier(monkeypatch, path, told):
+def test_lint_tells_of_what_is_no_notifier(monkeypatch, path, reported):
     monkeypatch.setenv("MODELWAY_NOTIFIERS", "airflow.providers.*,tests.dags.*,no.such.*")
     found = list(notifier_findings(naming(path)))
-    assert [told in one.refusal.what for one in found] == ([True] if told else [])
+    assert [reported in one.refusal.what for one in found] == ([True] if reported else [])
     assert all(one.path == ("notifications", "on_failure", 0, "notifier") for one in found)
 
 
@@ -180,16 +180,16 @@ def test_values_that_are_no_notifications_are_left_to_other_checks():
 
 
 def test_lint_refuses_one_in_one_line(tmp_path, capsys):
-    write_model(tmp_path, "tiny", spec=f"model: tiny\nnotifications: {{on_success: [{{notifier: {HERE}.tell}}]}}\n")
+    write_model(tmp_path, "tiny", spec=f"model: tiny\nnotifications: {{on_success: [{{notifier: {HERE}.announce}}]}}\n")
     assert main(["lint", str(tmp_path)]) == 1
     (_, line) = capsys.readouterr().out.splitlines()
     assert line.endswith(
-        f"tiny/model.yaml:2:41  notifications.on_success[0].notifier: '{HERE}.tell' is no notifier. "
+        f"tiny/model.yaml:2:41  notifications.on_success[0].notifier: '{HERE}.announce' is no notifier. "
         "Name a class of tests.dags.sample_notifiers that inherits from Airflow's BaseNotifier."
     )
 
 
-def test_a_late_run_is_told(tmp_path):
+def test_a_late_run_is_reported(tmp_path):
     file = tmp_path / "told"
     deadline_missed(
         model="digits",

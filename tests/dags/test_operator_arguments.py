@@ -234,12 +234,12 @@ MISTAKES = {
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_one_line_with_its_place(name, package):
-    make, told = MISTAKES[name]
+    make, reported = MISTAKES[name]
     with pytest.raises(InvalidArgument) as refused:
         make(package.output)
     text = str(refused.value)
     assert re.match(rf"{re.escape(str(Path(__file__).relative_to(Path.cwd())))}:\d+  \w+Operator mine\.\w+: ", text)
-    assert re.search(".*".join(map(re.escape, told.split(".*"))), text), text
+    assert re.search(".*".join(map(re.escape, reported.split(".*"))), text), text
     assert "\n" not in text
 
 
@@ -293,16 +293,18 @@ def execute(operator, monkeypatch):
 def test_the_same_is_refused_in_the_same_words_when_the_task_runs(dag, package, monkeypatch):
     operator = train(package.output, backend="{{ params.backend }}")
     operator.code, operator.backend = {**DIGITS, "uri": "u", "digest": "d"}, "kubernets"
-    told = execute(operator, monkeypatch)
-    assert told.startswith("TrainModelOperator mine.t: backend: 'kubernets' is not a backend. Known: ")
-    assert told.endswith("Did you mean 'kubernetes'?")
+    reported = execute(operator, monkeypatch)
+    assert reported.startswith("TrainModelOperator mine.t: backend: 'kubernets' is not a backend. Known: ")
+    assert reported.endswith("Did you mean 'kubernetes'?")
 
 
-def test_what_another_operator_returned_is_told_from_what_is_meant(dag, package, monkeypatch):
+def test_what_another_operator_returned_is_reported_from_what_is_meant(dag, package, monkeypatch):
     operator = BuildImageOperator(task_id="b", version=package.output)
     operator.version = {**DIGITS, "uri": "u", "digest": "d"}
-    told = "version: expected what RegisterModelOperator or FindVersionOperator returned, got a mapping without version"
-    assert told in execute(operator, monkeypatch)
+    reported = (
+        "version: expected what RegisterModelOperator or FindVersionOperator returned, got a mapping without version"
+    )
+    assert reported in execute(operator, monkeypatch)
 
 
 def test_a_number_that_a_template_gave_as_text_becomes_one(dag, package, monkeypatch):

@@ -29,7 +29,7 @@ class Backend:
 
     def cancel(self, handle):
         if handle.name == "first":
-            raise OSError("the engine is away")
+            raise OSError("the engine is unavailable")
         self.cancelled.append(handle.name)
 
 
@@ -51,7 +51,7 @@ def test_what_still_runs_is_stopped_one_refusal_stops_nothing_else(backend, capl
     assert backend.asked == [RUN]
     assert backend.cancelled == ["second"]
     assert "the jobs on the backend gone are not known: KeyError" in caplog.text
-    assert "could not stop job first: OSError: the engine is away" in caplog.text
+    assert "could not stop job first: OSError: the engine is unavailable" in caplog.text
 
 
 def test_a_backend_that_hangs_holds_up_nobody(backend, monkeypatch, caplog):
@@ -73,8 +73,8 @@ def test_the_end_of_a_run_starts_one_look_at_the_backends_that_its_tasks_use(mon
         plugin.subprocess, "Popen", lambda words, **how: started.append(words[1:]) or SimpleNamespace(wait=lambda: 0)
     )
     local, mapped = SimpleNamespace(backend="local"), SimpleNamespace(partial_kwargs={"backend": "kubernetes"})
-    for tell in (plugin.EndOfRuns().on_dag_run_failed, plugin.EndOfRuns().on_dag_run_success):
-        tell(ended(local, local, mapped, SimpleNamespace(backend="redis"), SimpleNamespace()), "timed_out")
+    for end_of_run in (plugin.EndOfRuns().on_dag_run_failed, plugin.EndOfRuns().on_dag_run_success):
+        end_of_run(ended(local, local, mapped, SimpleNamespace(backend="redis"), SimpleNamespace()), "timed_out")
     words = ["-m", "modelway.following.orphaned_jobs", RUN]
     assert started == [[*words, state, "kubernetes", "local"] for state in ("failed", "success")]
     # A rollout that is left behind is ended, too.

@@ -1,4 +1,4 @@
-"""``modelway run``: on the command line, the fields of the form, and what a schedule would tell the run."""
+"""``modelway run``: on the command line, the fields of the form, and what a schedule would give the run."""
 
 import pytest
 from modelway.cli.run import run_conf, set_by_schedule
@@ -23,7 +23,7 @@ def test_values_are_those_of_the_form():
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "reported"),
     [
         ("epochs", "'epochs' is not a value of a field. Write --set NAME=VALUE"),
         ("epoch=5", "the run has no field 'epoch'. Known: base, epochs, fast,.*Did you mean 'epochs'"),
@@ -33,8 +33,8 @@ def test_values_are_those_of_the_form():
         ("skip=[warmup]", "does not fit the field 'skip'"),
     ],
 )
-def test_what_is_no_value_of_the_form_is_refused(given, told):
-    with pytest.raises(ModelwayError, match=told):
+def test_what_is_no_value_of_the_form_is_refused(given, reported):
+    with pytest.raises(ModelwayError, match=reported):
         run_conf(SPEC, [given])
 
 
@@ -58,7 +58,7 @@ def test_an_interval_is_taken_as_it_is_given_with_or_without_a_schedule(spec):
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "reported"),
     [
         ({"interval": ("2026-01-06", "2026-01-05")}, "its start 2026-01-06 is not before its end 2026-01-05"),
         ({"interval": ("2026-01-05", "2026-01-05")}, "is not before its end"),
@@ -66,6 +66,6 @@ def test_an_interval_is_taken_as_it_is_given_with_or_without_a_schedule(spec):
         ({"run_after": "soon"}, "'soon' is not a time"),
     ],
 )
-def test_times_that_are_none_are_refused(given, told):
-    with pytest.raises(ModelwayError, match=told):
+def test_times_that_are_none_are_refused(given, reported):
+    with pytest.raises(ModelwayError, match=reported):
         set_by_schedule(SPEC, **given)

@@ -1,4 +1,4 @@
-"""docs/failures.md tells what the library does."""
+"""docs/failures.md says what the library does."""
 
 from datetime import UTC, datetime
 from pathlib import Path

@@ -31,10 +31,10 @@ def test_every_operator_has_a_section_and_nothing_else_has():
 @by_name
 def test_the_table_has_the_parameters_with_their_defaults(operator):
     own = parameters(operator)
-    told = rows(operator)
-    assert set(told) == set(own)
+    reported = rows(operator)
+    assert set(reported) == set(own)
     for name, parameter in own.items():
-        kind, default, meaning = told[name]
+        kind, default, meaning = reported[name]
         required = parameter.default is inspect.Parameter.empty
         assert default == ("" if required else repr(parameter.default).replace("'", '"')), name
         assert meaning, name
@@ -59,13 +59,15 @@ def test_the_section_says_what_is_returned_and_shows_how_it_is_called(operator):
 
 @by_name
 def test_what_is_returned_is_what_the_class_says(operator):
-    told = re.search(r"^Returns .*?`(\{.*?\}|\[.*?\])`", SECTIONS[operator.__name__], flags=re.MULTILINE | re.DOTALL)
-    if told is None:
+    reported = re.search(
+        r"^Returns .*?`(\{.*?\}|\[.*?\])`", SECTIONS[operator.__name__], flags=re.MULTILINE | re.DOTALL
+    )
+    if reported is None:
         # Another section's shape, or the input with one key more.
         assert operator.__name__ in ("FindVersionOperator", "PlanRunOperator")
         return
     said = re.search(r"Returns .*", inspect.getdoc(operator), flags=re.DOTALL)[0]
-    assert " ".join(told[1].split()) in " ".join(said.split())
+    assert " ".join(reported[1].split()) in " ".join(said.split())
 
 
 def test_the_examples_in_their_order_are_one_dag_file(monkeypatch):

@@ -27,7 +27,7 @@ def test_the_python_is_taken_from_the_code_of_digits():
         assert part.strip() in code
 
 
-def test_every_command_is_told():
+def test_every_command_is_reported():
     parser = argparse.ArgumentParser()
     commands = parser.add_subparsers()
     for group in sorted({command.group for command in COMMANDS.values()}):

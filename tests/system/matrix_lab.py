@@ -240,7 +240,7 @@ def kill_worker(runner: int) -> None:
 
 
 def end_worker(runner: int) -> None:
-    """Tell the worker that watches a task to end, as a pod is told that has to go."""
+    """Request the worker that watches a task to end, as a pod is that has to go."""
     _worker_of(runner).terminate()
 
 

@@ -231,7 +231,7 @@ def test_clearing_a_stage_trains_again_and_registers_no_second_version(author):
     assert set(author.versions("tuned")) == {1, 2}
 
 
-def test_a_late_run_is_told_and_a_failed_one_in_one_line(author):
+def test_a_late_run_is_reported_and_a_failed_one_in_one_line(author):
     (run_id,) = author.wait_for(lambda: author.runs_of("unlucky", "scheduled"), "the scheduled run of unlucky")
     assert author.finish("unlucky", run_id)["state"] == "failed"
     lines = author.wait_for(lambda: author.notices_of("unlucky")[1:] and author.notices_of("unlucky"), "both notifiers")

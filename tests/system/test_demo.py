@@ -102,7 +102,7 @@ def test_nothing_is_left_running(home, second):
     assert left_over(home) == []
 
 
-def test_the_versions_are_told_on_the_command_line(home, second):
+def test_the_versions_are_reported_on_the_command_line(home, second):
     versions = modelway(home, "versions", "digits")
     assert versions.returncode == 0, versions.stderr
     assert re.search(r"2 .*champion", versions.stdout)

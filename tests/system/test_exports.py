@@ -70,7 +70,7 @@ def test_the_connection_in_airflows_database_says_as_whom_to_send(lab):
     assert {request["authorization"] for request in lab.openlineage.requests} == {f"Bearer {OPENLINEAGE_KEY}"}
 
 
-def test_one_that_is_down_fails_no_training_and_is_told_later(lab, lineage_url, tmp_path):
+def test_one_that_is_down_fails_no_training_and_is_reported_later(lab, lineage_url, tmp_path):
     assert lab.finish("resumes") == "success"
     (mlflow,) = [state for state in lab.lineage.exports.states() if state.exporter == "mlflow"]
     assert (mlflow.sent, mlflow.refused) == (0, 0)

@@ -25,7 +25,7 @@ def test_training_code_that_raises_tells_its_last_lines_and_registers_nothing(la
     assert lab.endpoint.status("raises") is None
 
 
-def test_a_killed_training_goes_on_from_its_last_checkpoint_and_the_run_succeeds(lab):
+def test_a_killed_training_continues_from_its_last_checkpoint_and_the_run_succeeds(lab):
     assert lab.finish("resumes") == "success", lab.states("resumes")
     attempts = {task.task_id: task.try_number for task in lab.api.tasks("resumes", lab.runs["resumes"])}
     assert attempts["train.train"] == 2
@@ -69,7 +69,7 @@ def test_the_image_goes_through_a_registry_that_asks_for_a_login(lab, registry):
 
 def test_nan_is_never_selected(lab):
     assert lab.finish("some-nan") == "success", lab.states("some-nan")
-    assert lab.xcom("some-nan", "tell") == "train-000003"
+    assert lab.xcom("some-nan", "report") == "train-000003"
     evaluations = lab.xcom("some-nan", "select")["evaluations"]
     assert [each.get("left_out") for each in evaluations] == [
         "its loss is not a finite number",
@@ -91,7 +91,7 @@ def test_jobs_on_vertex_ai_are_submitted_once_and_their_logs_are_in_airflow(lab,
 
 def test_all_nan_fails_with_a_clear_error(lab):
     assert lab.finish("all-nan") == "failed"
-    assert lab.states("all-nan")["tell"] == "upstream_failed"
+    assert lab.states("all-nan")["report"] == "upstream_failed"
     failure = lab.xcom("all-nan", "select", "failure")
     assert failure.startswith("no checkpoint can be selected by loss: train-000001: its loss is not a finite number")
     assert "lower the learning rate" in failure
@@ -99,7 +99,7 @@ def test_all_nan_fails_with_a_clear_error(lab):
 
 def test_a_truncated_checkpoint_is_left_out(lab):
     assert lab.finish("truncated") == "success", lab.states("truncated")
-    assert lab.xcom("truncated", "tell") == "train-000002"
+    assert lab.xcom("truncated", "report") == "train-000002"
     assert "checkpoint train-000003 is left out: the file has 3 bytes instead of" in lab.log("truncated", "train")
 
 
@@ -107,7 +107,7 @@ def test_a_checkpoint_that_cannot_be_evaluated_fails_alone_and_is_left_out(lab):
     assert lab.finish("unloadable") == "success", lab.states("unloadable")
     states = lab.states("unloadable")
     assert (states["evaluate[0]"], states["evaluate[1]"]) == ("success", "failed")
-    assert lab.xcom("unloadable", "tell") == "train-000001"
+    assert lab.xcom("unloadable", "report") == "train-000001"
     failure = lab.xcom("unloadable", "evaluate", "failure", map_index=1)
     assert "ValueError: cannot load this checkpoint" in failure
     left_out = lab.xcom("unloadable", "select")["evaluations"][1]["left_out"]
@@ -119,7 +119,7 @@ def test_an_evaluation_that_kills_its_process_takes_none_of_its_jobs_others_with
     states = lab.states("crashes")
     # Both are red for one of their checkpoints each; the selection has the other four.
     assert (states["evaluate[0]"], states["evaluate[1]"], states["select"]) == ("failed", "failed", "success")
-    assert lab.xcom("crashes", "tell") == "train-000004"
+    assert lab.xcom("crashes", "report") == "train-000004"
     selected = lab.xcom("crashes", "select")
     assert selected["rule"] == "least loss of 6 checkpoints"
     crash = "its evaluation failed: its process was killed by SIGSEGV"
@@ -139,7 +139,7 @@ def test_a_port_of_another_program_is_refused_and_nothing_serves(lab, used_port)
     assert not lab.lineage.weights("port-taken")
 
 
-def test_a_folder_that_cannot_be_written_is_told_at_once(lab):
+def test_a_folder_that_cannot_be_written_is_reported_at_once(lab):
     assert lab.finish("unwritable") == "failed"
     failure = lab.xcom("unwritable", "train.train", "failure")
     assert "cannot be written" in failure

@@ -102,7 +102,7 @@ def test_a_registry_that_fails_for_a_moment_gets_the_image(behind, shared, repos
     check_image(shared, repository, image, tmp_path)
 
 
-def test_one_that_goes_on_failing_is_a_retryable_error_and_sets_no_tag(behind, shared, repository, tmp_path):
+def test_one_that_continues_failing_is_a_retryable_error_and_sets_no_tag(behind, shared, repository, tmp_path):
     proxy = behind(Fault("PUT", UPLOAD, times=1000, status=502))
     with pytest.raises(RegistryError, match=rf"{proxy.host}/{repository}: the registry answers 502 Bad Gateway") as bad:
         build(tmp_path, proxy.host, repository)

@@ -48,7 +48,7 @@ def test_a_job_on_vertex_ai_outlives_its_task_and_ends_with_it(walked):
     check([each for each in walked if each.fault.startswith(VERTEX)], count=5)
 
 
-def test_a_worker_that_is_told_to_end_leaves_its_job_running(walked):
+def test_a_worker_that_is_requested_to_end_leaves_its_job_running(walked):
     check([each for each in walked if each.fault == "SIGTERM to the worker"], count=4)
 
 

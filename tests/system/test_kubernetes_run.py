@@ -128,7 +128,7 @@ def test_every_job_ran_on_the_cluster_and_each_once(lab, cluster):
     found = [job.metadata.labels["modelway.dev/stage"] for job in jobs]
     assert {task for task in TASKS if any(label.startswith(task) for label in found)} == TASKS, found
     assert all(job.status.succeeded == 1 for job in jobs), [(job.metadata.name, job.status) for job in jobs]
-    assert all(job.metadata.name.endswith("-1") for job in jobs), "no job needed a second try"
+    assert all(job.metadata.name.endswith("-1") for job in jobs), "no job needed a second attempt"
 
 
 def test_a_pod_pushed_the_image_that_the_task_would_have(lab, tmp_path):

@@ -165,7 +165,7 @@ def test_a_version_comes_out_the_same_byte_for_byte(place, steady, tmp_path):
     assert (again.returncode, "not empty" in again.stderr) == (1, True)
 
 
-def test_what_draws_from_nowhere_is_told_with_the_files_that_differ(place):
+def test_what_draws_from_nowhere_is_reported_with_the_files_that_differ(place):
     run(place, "wild", "--run-after", "2026-01-06")
     done = modelway(place, "reproduce", "wild", "1")
     assert done.returncode == 1, done.stdout[-4000:] + done.stderr[-4000:]
@@ -181,7 +181,7 @@ def test_what_draws_from_nowhere_is_told_with_the_files_that_differ(place):
 
 
 @pytest.mark.parametrize(("name", "file"), [("rows", f"{DAY}.csv"), ("extra", "extra")])
-def test_a_data_set_that_changed_or_went_is_told_before_anything_runs(place, steady, tmp_path, name, file):
+def test_a_data_set_that_changed_or_went_is_reported_before_anything_runs(place, steady, tmp_path, name, file):
     data = place / file
     before = data.read_text()
     try:

@@ -37,7 +37,7 @@ def modelway(home, *words):
     )
 
 
-def test_training_code_that_raises_is_told_with_its_last_lines(home):
+def test_training_code_that_raises_is_reported_with_its_last_lines(home):
     done = modelway(home, "run", "raises")
     assert done.returncode == 1
     summary = done.stdout[done.stdout.index("train.train failed") :]

@@ -176,7 +176,7 @@ FAULTS = {
 }
 
 
-def test_specs_that_cannot_be_taken_are_told_and_leave_the_others_alone(site):
+def test_specs_that_cannot_be_taken_are_reported_and_leave_the_others_alone(site):
     write_model(site.models, "two-names", site.gate)
     for name in ("endless", "nowhere", "huge", "empty"):
         (site.models / name).mkdir()
@@ -212,7 +212,7 @@ def test_the_next_run_takes_the_new_spec(site):
     assert {"train.train", "train.second"} & site.tasks("changes").keys() == {"train.second"}
 
 
-def test_a_file_in_place_of_the_models_is_told(site):
+def test_a_file_in_place_of_the_models_is_reported(site):
     site.models.rename(site.models.with_name("away"))
     site.models.touch()
     wait_for(lambda: "include/models  the folder of the models cannot be read: not a directory" in site.errors())

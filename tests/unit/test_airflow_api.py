@@ -1,4 +1,4 @@
-"""The client of Airflow's REST API: a call that met a locked database is made again, any other refusal is told."""
+"""The client of Airflow's REST API: a call that met a locked database is made again, any other refusal is reported."""
 
 import httpx
 import pytest
@@ -36,7 +36,7 @@ def test_a_call_that_met_a_locked_database_is_made_again(api):
     assert api.asked == [("POST", "/api/v2/dags/digits/dagRuns")] * 3
 
 
-def test_a_database_that_stays_locked_is_told(api):
+def test_a_database_that_stays_locked_is_reported(api):
     api.answers = [(500, LOCKED)]
     with pytest.raises(ModelwayError, match="PATCH /dags/digits was answered 500: .*Database error"):
         api.unpause("digits")
@@ -44,7 +44,7 @@ def test_a_database_that_stays_locked_is_told(api):
 
 
 @pytest.mark.parametrize("status", [500, 503, 404, 409])
-def test_another_refusal_is_told_at_once(api, status):
+def test_another_refusal_is_reported_at_once(api, status):
     api.answers = [(status, {"detail": "no"})]
     with pytest.raises(ModelwayError, match=f"was answered {status}"):
         api.unpause("digits")

@@ -94,7 +94,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path, folder: AssetFolder) -> None
         folder.add([tmp_path / "a", tmp_path / "b"], path="c")
 
 
-def test_a_record_that_somebody_broke_is_told(folder: AssetFolder) -> None:
+def test_a_record_that_somebody_broke_is_reported(folder: AssetFolder) -> None:
     (folder.place / ".asset.json").write_text('{"name": "../x"')
     with pytest.raises(ModelwayError, match=r"\.asset\.json: the asset's record cannot be read"):
         folder.read()

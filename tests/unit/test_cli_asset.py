@@ -111,7 +111,7 @@ def test_what_is_known_comes_as_json(capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.usefixtures("labels")
-def test_a_content_that_nobody_has_is_told_by_the_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_content_that_nobody_has_is_reported_by_the_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
     digest = "sha256:" + "0" * 64
     assert call("asset", "find", digest) == 1
     assert f"no asset and no model has {digest}" in capsys.readouterr().out

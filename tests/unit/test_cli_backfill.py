@@ -62,7 +62,7 @@ def call(first: str = "2026-01-01", last: str = "2026-01-04", *more: str, model:
     return main(["backfill", "plan", model, "--from", first, "--to", last, *more])
 
 
-def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
     assert call(*(arguments or ("2026-01-01", "2026-01-04")), "--format", "json") == 0
     return json.loads(capsys.readouterr().out)
 
@@ -102,21 +102,21 @@ def test_the_plan_counts_the_same_inputs_as_a_run_does(desk: Desk, capsys: pytes
         plan = PlanRunOperator(task_id="plan", code=code, spec=spec).run(context)["plan"]
     desk.register("backfill__1", inputs_digest=plan["inputs"])
     capsys.readouterr()
-    first, second, third, _ = told(capsys)["intervals"]
+    first, second, third, _ = printed(capsys)["intervals"]
     assert first["why"] == second["why"] == "version 1 has the same inputs"
     assert (first["outcome"], second["outcome"], third["outcome"]) == ("reuse", "reuse", "train")
     (folder / "digits.py").write_text("# changed\n" + (folder / "digits.py").read_text())
-    assert told(capsys)["intervals"][0]["outcome"] == "train"
+    assert printed(capsys)["intervals"][0]["outcome"] == "train"
 
 
 def test_without_reuse_everything_is_trained(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     desk.model(SPEC.replace("reuse: same-inputs\n", ""))
-    assert told(capsys)["counts"] == {"train": 4, "reuse": 0, "done": 0, "fail": 0}
+    assert printed(capsys)["counts"] == {"train": 4, "reuse": 0, "done": 0, "fail": 0}
 
 
 def test_data_of_which_nothing_is_known_is_trained_and_says_so(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     desk.model(SPEC.replace("DATA/{{ data_interval_start | ds }}.csv", "warehouse://rows"))
-    plan = told(capsys)
+    plan = printed(capsys)
     assert {(run["outcome"], run["why"]) for run in plan["intervals"]} == {
         ("train", "a data set has neither digest nor version")
     }
@@ -129,26 +129,26 @@ def test_an_interval_that_was_run_before_is_passed_over_as_airflow_does(
     for number, kind in enumerate(("scheduled", "manual"), start=1):
         start, end = datetime(2026, 1, number, tzinfo=UTC), datetime(2026, 1, number + 1, tzinfo=UTC)
         desk.register(f"{kind}__1", run_type=kind, interval_start=start, interval_end=end)
-    first, second, *_ = told(capsys)["intervals"]
+    first, second, *_ = printed(capsys)["intervals"]
     assert first["outcome"] == "done"
     assert first["why"] == "version 1; runs again with --reprocess-behavior"
     # A run by hand has no place in the schedule.
     assert second["outcome"] == "train"
 
 
-def test_what_training_takes_is_told_from_the_newest_runs(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_training_takes_is_reported_from_the_newest_runs(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     desk.model()
     desk.register("unknown")
     for seconds, gpu_seconds in ((1800.0, 3600.0), (5400.0, 10800.0)):
         desk.register(f"run-{seconds}", seconds=seconds, gpu_seconds=gpu_seconds)
-    assert told(capsys)["expected_training"] == {"seconds": 7200.0, "gpu_hours": 4.0, "from_runs": 2}
+    assert printed(capsys)["expected_training"] == {"seconds": 7200.0, "gpu_hours": 4.0, "from_runs": 2}
     assert call() == 0
     assert "Expected training: 2.0 hours, 4 GPU-hours, by the mean of the 2 newest runs" in capsys.readouterr().out
 
 
 def test_a_start_from_a_version_counts(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     desk.model(SPEC + "train: {base: champion}\n")
-    assert told(capsys)["counts"]["train"] == 2
+    assert printed(capsys)["counts"]["train"] == 2
     desk.register("run-1")
     desk.lineage.set_alias(model="digits", alias="champion", version=1)
     assert call() == 1
@@ -159,7 +159,7 @@ def test_where_each_run_starts_from_the_newest_version_none_is_reused_after_the_
     desk: Desk, capsys: pytest.CaptureFixture[str]
 ) -> None:
     desk.model(SPEC + "train: {base: latest}\n")
-    first, second, *_ = told(capsys)["intervals"]
+    first, second, *_ = printed(capsys)["intervals"]
     assert (first["outcome"], first["why"]) == ("train", "")
     # The same data as the day before, and another start.
     assert (second["outcome"], second["why"]) == ("train", "starts from the version before it")
@@ -225,7 +225,7 @@ def test_an_environment_of_no_model_is_refused(
 def test_many_intervals_are_planned_soon(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     desk.model(SPEC.replace('"@daily"', '"@hourly"').replace("{{ data_interval_start | ds }}", "2026-01-01"))
     began = time.process_time()
-    plan = told(capsys, "2024-01-01", "2024-02-15")
+    plan = printed(capsys, "2024-01-01", "2024-02-15")
     assert len(plan["intervals"]) > 1_000
     assert plan["counts"]["reuse"] == len(plan["intervals"]) - 1
     assert time.process_time() - began < 10

@@ -57,7 +57,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lineage:
 
 
 def then(store: Lineage, capsys: pytest.CaptureFixture[str], *records: FailureRecord) -> list[str]:
-    """Return how each try went on, as it is printed."""
+    """Return how each attempt continued, as it is printed."""
     for record in records:
         store.record_failure(record)
     assert call("manual__1") == 0
@@ -65,7 +65,7 @@ def then(store: Lineage, capsys: pytest.CaptureFixture[str], *records: FailureRe
     return [line.split(None, 1)[1] for line in lines if line.startswith("  then")]
 
 
-def test_a_mended_failure_is_told_whole(store: Lineage, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mended_failure_is_reported_whole(store: Lineage, capsys: pytest.CaptureFixture[str]) -> None:
     store.record_failure(OUT_OF_MEMORY)
     store.record_resolved(dag_id="digits", run_id="manual__1", key="train.fine", attempt=2)
     store.register(make_record("manual__1"))
@@ -86,7 +86,7 @@ def test_a_mended_failure_is_told_whole(store: Lineage, capsys: pytest.CaptureFi
     ]
 
 
-def test_how_it_went_on_is_told_of_each_try(store: Lineage, capsys: pytest.CaptureFixture[str]) -> None:
+def test_how_it_continued_is_reported_of_each_attempt(store: Lineage, capsys: pytest.CaptureFixture[str]) -> None:
     evicted: dict[str, Any] = {**RAISED, "key": "train.fine", "kind": "evicted", "rule": "retry", "tried_again": True}
     tries = [FailureRecord(**evicted | {"attempt": number}) for number in (1, 2)]
     assert then(store, capsys, tries[0]) == ["tried again; that attempt has not ended yet, or was stopped"]
@@ -98,14 +98,14 @@ def test_how_it_went_on_is_told_of_each_try(store: Lineage, capsys: pytest.Captu
     assert then(store, capsys)[2] == "not tried again: it had no attempt left; cleared since, attempt 4 succeeded"
 
 
-def test_a_try_that_a_mark_ended_is_told_as_that(store: Lineage, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_try_that_a_mark_ended_is_reported_as_that(store: Lineage, capsys: pytest.CaptureFixture[str]) -> None:
     marked = {**RAISED, "key": "train.fine", "kind": None, "rule": "marked", "cause": "the task was marked success"}
     record = FailureRecord(**marked | {"attempt": 1, "resolved_by": 1})
     assert then(store, capsys, record) == ["its job was stopped"]
     assert call("manual__1") == 0
-    told = capsys.readouterr().out
-    assert "no version yet; 1 failed attempt" in told
-    assert "  ended    the task was marked success" in told
+    printed = capsys.readouterr().out
+    assert "no version yet; 1 failed attempt" in printed
+    assert "  ended    the task was marked success" in printed
     failed = FailureRecord(**marked | {"attempt": 2, "cause": "the task was marked failed"})
     store.record_failure(failed)
     store.record_resolved(dag_id="digits", run_id="manual__1", key="train.fine", attempt=3)
@@ -119,7 +119,7 @@ def test_a_try_that_a_mark_ended_is_told_as_that(store: Lineage, capsys: pytest.
         (True, "digits, run manual__1: version v1, without evaluate.checkpoint/fine-2; 1 failed attempt"),
     ],
 )
-def test_a_failed_evaluation_is_told_once_whatever_became_of_the_run(
+def test_a_failed_evaluation_is_reported_once_whatever_became_of_the_run(
     store: Lineage, capsys: pytest.CaptureFixture[str], made: bool, head: str
 ) -> None:
     store.record_failure(FailureRecord(**RAISED))
@@ -132,7 +132,9 @@ def test_a_failed_evaluation_is_told_once_whatever_became_of_the_run(
     assert "diverged" not in out
 
 
-def test_a_task_that_failed_without_a_job_is_told_as_well(store: Lineage, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_task_that_failed_without_a_job_is_reported_as_well(
+    store: Lineage, capsys: pytest.CaptureFixture[str]
+) -> None:
     store.record_failure(FailureRecord(**RAISED | {"key": "package", "kind": None, "cause": "there is no file 'x.py'"}))
     assert call("digits") == 0
     assert "  failed   there is no file 'x.py'" in capsys.readouterr().out.splitlines()

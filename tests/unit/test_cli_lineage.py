@@ -40,8 +40,8 @@ def lineage(filled: Path, empty: Path) -> None:
 
 def call(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
     status = main(list(words))
-    told = capsys.readouterr()
-    return status, told.out + told.err
+    printed = capsys.readouterr()
+    return status, printed.out + printed.err
 
 
 COMMANDS = [
@@ -57,22 +57,22 @@ COMMANDS = [
 def test_an_empty_lineage_is_said_and_nothing_is_made(
     empty: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
 ) -> None:
-    status, told = call(capsys, *words)
+    status, printed = call(capsys, *words)
     assert status == 1
-    assert "nothing was registered yet" in told
+    assert "nothing was registered yet" in printed
     assert list(empty.iterdir()) == []
 
 
 @pytest.mark.usefixtures("lineage")
 def test_diff_tells_every_part_and_as_json_the_same(capsys: pytest.CaptureFixture[str]) -> None:
-    status, told = call(capsys, "diff", "digits", "champion", "latest")
+    status, printed = call(capsys, "diff", "digits", "champion", "latest")
     assert status == 0
-    assert "digits v1 → digits v2" in told
-    assert "  ~ coarse.lr: 0.01 → 0.5" in told
-    assert "  - fine.schedule: null" in told
-    assert "Code: no difference" in told
-    assert "  ~ outputs/meta.yml" in told
-    assert ["loss", "0.125", "0.5", "+0.375", "not", "known"] in [line.split()[:6] for line in told.splitlines()]
+    assert "digits v1 → digits v2" in printed
+    assert "  ~ coarse.lr: 0.01 → 0.5" in printed
+    assert "  - fine.schedule: null" in printed
+    assert "Code: no difference" in printed
+    assert "  ~ outputs/meta.yml" in printed
+    assert ["loss", "0.125", "0.5", "+0.375", "not", "known"] in [line.split()[:6] for line in printed.splitlines()]
     status, text = call(capsys, "diff", "digits@1", "digits@2", "--json")
     found: dict[str, Any] = json.loads(text)
     assert [each["name"] for each in found["params"]] == ["layers", "lr", "lr", "schedule"]
@@ -81,30 +81,30 @@ def test_diff_tells_every_part_and_as_json_the_same(capsys: pytest.CaptureFixtur
 
 @pytest.mark.usefixtures("lineage")
 def test_upstream_and_downstream_are_trees(capsys: pytest.CaptureFixture[str]) -> None:
-    status, told = call(capsys, "lineage", "upstream", "digits")
+    status, printed = call(capsys, "lineage", "upstream", "digits")
     assert status == 0
-    lines = told.splitlines()
+    lines = printed.splitlines()
     assert lines[0].startswith("version digits v2  ")
     assert "  made by: run digits/manual__2  by mia" in lines
     assert "    read: dataset images  /data/images  version 7  60,000 rows" in lines
     assert sum("began from: version digits v1" in line for line in lines) == 1
-    status, told = call(capsys, "lineage", "downstream", "sales")
-    assert "    made by: version digits v1" in told
-    assert "serves: endpoint digits" in told
+    status, printed = call(capsys, "lineage", "downstream", "sales")
+    assert "    made by: version digits v1" in printed
+    assert "serves: endpoint digits" in printed
     status, text = call(capsys, "lineage", "downstream", "sales", "--json")
     graph = json.loads(text)
     assert {"source": "run:digits/manual__1", "target": "dataset:warehouse://sales", "relation": "read"} in graph[
         "edges"
     ]
-    status, told = call(capsys, "lineage", "upstream", "digits", "--most", "2")
-    assert told.splitlines()[-1].startswith("… and more")
+    status, printed = call(capsys, "lineage", "upstream", "digits", "--most", "2")
+    assert printed.splitlines()[-1].startswith("… and more")
 
 
 @pytest.mark.usefixtures("lineage")
 @pytest.mark.parametrize("words", [("digits@1",), ("digits", "1"), ("digits", "v1")])
 def test_a_version_is_named_as_everywhere(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
-    status, told = call(capsys, "lineage", "upstream", *words)
-    assert (status, told.splitlines()[0][:20]) == (0, "version digits v1  2")
+    status, printed = call(capsys, "lineage", "upstream", *words)
+    assert (status, printed.splitlines()[0][:20]) == (0, "version digits v1  2")
 
 
 def test_starting_all_endpoints_where_there_is_none_says_so(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,20 +115,20 @@ def test_a_database_that_does_not_answer_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MODELWAY_LINEAGE_URL", "postgresql://mia:hidden@127.0.0.1:1/lineage")
-    status, told = call(capsys, "versions")
-    assert (status, told.count("\n"), "hidden" in told) == (1, 1, False)
-    assert "the lineage database does not answer (connection failed: " in told
+    status, printed = call(capsys, "versions")
+    assert (status, printed.count("\n"), "hidden" in printed) == (1, 1, False)
+    assert "the lineage database does not answer (connection failed: " in printed
 
 
 @pytest.mark.usefixtures("lineage")
-def test_who_has_a_file_is_told_by_its_content_under_another_name(
+def test_who_has_a_file_is_reported_by_its_content_under_another_name(
     empty: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (empty / "another-name").write_text("onnx")
-    status, told = call(capsys, "lineage", "find", "another-name")
-    assert (status, told) == call(capsys, "lineage", "who-has", "another-name"), "its name before is an alias"
+    status, printed = call(capsys, "lineage", "find", "another-name")
+    assert (status, printed) == call(capsys, "lineage", "who-has", "another-name"), "its name before is an alias"
     assert status == 0
-    head, *rows = told.splitlines()[1:]
+    head, *rows = printed.splitlines()[1:]
     assert [row.split()[:4] for row in rows if row.startswith("version")] == [
         ["version", "digits", "v2", "model"],
         ["version", "digits", "v1", "model"],
@@ -138,28 +138,28 @@ def test_who_has_a_file_is_told_by_its_content_under_another_name(
         1,
         f"nothing has {digest(chr(110) + 'obody' + chr(39) + 's')}\n",
     )
-    status, told = call(capsys, "lineage", "who-has", "no/such/file")
-    assert (status, "neither a file here nor a digest" in told) == (1, True)
+    status, printed = call(capsys, "lineage", "who-has", "no/such/file")
+    assert (status, "neither a file here nor a digest" in printed) == (1, True)
 
 
 @pytest.mark.usefixtures("lineage")
 def test_serving_tells_since_when_and_by_whom(capsys: pytest.CaptureFixture[str]) -> None:
-    status, told = call(capsys, "serving")
-    assert [line.split()[:5] for line in told.splitlines()[1:]] == [
+    status, printed = call(capsys, "serving")
+    assert [line.split()[:5] for line in printed.splitlines()[1:]] == [
         ["digits", "digits", "v1", "90", "%"],
         ["digits", "digits", "v2", "10", "%"],
     ]
-    assert " mia " in told.splitlines()[1]
+    assert " mia " in printed.splitlines()[1]
     assert call(capsys, "serving", "digits", "--at", "2020-01-01") == (0, "nothing served at 2020-01-01\n")
     assert [each["weight"] for each in json.loads(call(capsys, "serving", "--json")[1])] == [90, 10]
 
 
 @pytest.mark.usefixtures("lineage")
 def test_show_tells_what_an_alias_meant_at_a_time(capsys: pytest.CaptureFixture[str]) -> None:
-    status, told = call(capsys, "show", "digits", "champion", "--at", "2100-01-01T00:00+02:00")
-    assert (status, "digits v1" in told) == (0, True)
-    status, told = call(capsys, "show", "digits", "champion", "--at", "2020-01-01")
-    assert (status, "had no 'champion'" in told) == (1, True)
+    status, printed = call(capsys, "show", "digits", "champion", "--at", "2100-01-01T00:00+02:00")
+    assert (status, "digits v1" in printed) == (0, True)
+    status, printed = call(capsys, "show", "digits", "champion", "--at", "2020-01-01")
+    assert (status, "had no 'champion'" in printed) == (1, True)
 
 
 @pytest.mark.usefixtures("lineage")
@@ -180,6 +180,6 @@ def test_show_tells_what_an_alias_meant_at_a_time(capsys: pytest.CaptureFixture[
 def test_what_is_not_there_is_refused_with_the_nearest(
     capsys: pytest.CaptureFixture[str], words: tuple[str, ...], answer: str
 ) -> None:
-    status, told = call(capsys, *words)
+    status, printed = call(capsys, *words)
     assert status == 1
-    assert answer in told
+    assert answer in printed

@@ -97,14 +97,14 @@ def test_a_file_that_is_no_spec_is_wrong_usage(models: Path, capsys: pytest.Capt
     assert "is not a model.yaml" in capsys.readouterr().err
 
 
-def test_a_model_folder_without_a_spec_is_told(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_folder_without_a_spec_is_reported(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_model(models, "digits")
     (folder / "model.yaml").rename(folder / "model.yml")
     assert run("models") == 1
-    told = "models/digits/model.yml  this file is not read. Rename it to model.yaml.\n"
-    assert told in capsys.readouterr().out
+    reported = "models/digits/model.yml  this file is not read. Rename it to model.yaml.\n"
+    assert reported in capsys.readouterr().out
     assert run("models/digits") == 1
-    assert told in capsys.readouterr().out
+    assert reported in capsys.readouterr().out
 
 
 BAD = "model: one\ntrain:\n  backend: lokal\nowner: ''\n"

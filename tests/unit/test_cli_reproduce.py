@@ -107,7 +107,7 @@ def test_of_a_sweep_the_selected_candidate_trains_the_stages_that_it_had(place: 
     assert "skip" not in " ".join(plan.arguments)
 
 
-def test_the_exporters_are_told_nothing_of_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_exporters_are_reported_nothing_of_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("MODELWAY_MLFLOW_URL", "MODELWAY_OPENLINEAGE_URL", "AIRFLOW_CONN_MODELWAY_MLFLOW")
     for name in (*names, "OWN"):
         monkeypatch.setenv(name, "http://localhost:1")
@@ -127,7 +127,7 @@ def test_a_stage_without_parameters_is_none_that_was_left_out(place: Path) -> No
     assert "skip" not in " ".join(plan.arguments)
 
 
-def test_a_data_set_that_changed_or_went_is_told_by_name(place: Path) -> None:
+def test_a_data_set_that_changed_or_went_is_reported_by_name(place: Path) -> None:
     detail = recorded(place)
     (place / "rows.csv").write_text("a\n2\n")
     with pytest.raises(InvalidDataset, match="data set 'rows' has changed"):
@@ -184,60 +184,60 @@ def test_a_record_that_lacks_something_is_refused(place: Path) -> None:
     assert not (place / "again").exists()
 
 
-def checked(place: Path, *told: DatasetRecord) -> tuple[str, ...]:
-    """Return what could not be checked of the data sets of which the run's code told."""
+def checked(place: Path, *reported: DatasetRecord) -> tuple[str, ...]:
+    """Return what could not be checked of the data sets that the run's code reported."""
     own = DatasetRecord(stage="second", name="rows", uri=(place / "rows.csv").as_uri(), version="v")
     digest = read_dataset(name="rows", uri=own.uri).digest
-    run = replace(make_record().run, datasets=(replace(own, digest=digest), *told))
+    run = replace(make_record().run, datasets=(replace(own, digest=digest), *reported))
     return check_data(run, declared={"rows": {}}, jobs=place / "home" / "jobs")
 
 
-def test_data_that_the_code_told_of_is_checked_too(place: Path) -> None:
+def test_data_that_the_code_reported_is_checked_too(place: Path) -> None:
     (place / "more").mkdir()
     (place / "more" / "a").write_text("a")
     (place / "one").write_text("1")
     one, more = (read_dataset(name="x", uri=str(place / name)).digest or "" for name in ("one", "more"))
-    told = DatasetRecord(stage="second", name="told", uri=str(place / "one"), digest=one)
-    folder = replace(told, name="folder", uri=(place / "more").as_uri(), digest=more)
-    bare = replace(told, name="bare", digest=one.removeprefix("sha256:").upper())
-    assert checked(place, told, replace(told, stage="third"), folder, bare) == ()
+    reported = DatasetRecord(stage="second", name="told", uri=str(place / "one"), digest=one)
+    folder = replace(reported, name="folder", uri=(place / "more").as_uri(), digest=more)
+    bare = replace(reported, name="bare", digest=one.removeprefix("sha256:").upper())
+    assert checked(place, reported, replace(reported, stage="third"), folder, bare) == ()
     with pytest.raises(InvalidDataset, match="data set 'told' has changed"):
-        checked(place, replace(told, digest=digest("other")))
+        checked(place, replace(reported, digest=digest("other")))
     (place / "more" / "b").write_text("b")
     with pytest.raises(InvalidDataset, match="data set 'folder' has changed"):
-        checked(place, told, folder)
+        checked(place, reported, folder)
     (place / "one").unlink()
     for known in (one, None, "md5:0123"):
         with pytest.raises(InvalidDataset, match="data set 'told' is not there"):
-            checked(place, replace(told, digest=known))
+            checked(place, replace(reported, digest=known))
 
 
-def test_what_cannot_be_checked_is_told(place: Path) -> None:
+def test_what_cannot_be_checked_is_reported(place: Path) -> None:
     (place / "one").write_text("1")
-    told = DatasetRecord(stage="second", name="told", uri=str(place / "one"))
-    own = replace(told, uri=str(place / "home" / "jobs" / "m" / "out"), digest=digest("gone by now"))
+    reported = DatasetRecord(stage="second", name="told", uri=str(place / "one"))
+    own = replace(reported, uri=str(place / "home" / "jobs" / "m" / "out"), digest=digest("gone by now"))
     for data, why in (
-        (told, "the run reported no SHA-256 of it"),
-        (replace(told, digest="md5:0123"), "the run reported no SHA-256 of it"),
-        (replace(told, uri="sklearn://datasets/digits"), "the run reported no digest of it"),
-        (replace(told, uri="sklearn://datasets/digits", digest=digest("d")), "its store has no such digest of it"),
-        (replace(told, uri="memory://nowhere", digest=None), "the run reported no digest of it"),
-        (replace(told, uri="", digest=digest("d")), "its address is not a URI"),
-        (replace(told, uri="data/rows.csv", digest=digest("d")), "its address is not a URI"),
+        (reported, "the run reported no SHA-256 of it"),
+        (replace(reported, digest="md5:0123"), "the run reported no SHA-256 of it"),
+        (replace(reported, uri="sklearn://datasets/digits"), "the run reported no digest of it"),
+        (replace(reported, uri="sklearn://datasets/digits", digest=digest("d")), "its store has no such digest of it"),
+        (replace(reported, uri="memory://nowhere", digest=None), "the run reported no digest of it"),
+        (replace(reported, uri="", digest=digest("d")), "its address is not a URI"),
+        (replace(reported, uri="data/rows.csv", digest=digest("d")), "its address is not a URI"),
         (own, "it is in the folder of a job, which makes it again"),
     ):
         assert checked(place, data, replace(data, stage="third")) == (
             f"data set 'told' ({data.uri or 'without an address'}) was not checked: {why}",
         )
-    # Its own data set is checked, whatever more the code tells of it.
-    assert checked(place, replace(told, name="rows", uri=(place / "rows.csv").as_uri(), rows=5)) == ()
+    # Its own data set is checked, whatever more the code reports of it.
+    assert checked(place, replace(reported, name="rows", uri=(place / "rows.csv").as_uri(), rows=5)) == ()
 
 
-def test_a_given_data_set_of_which_nothing_tells_the_content_is_told(place: Path) -> None:
+def test_a_given_data_set_of_which_nothing_tells_the_content_is_reported(place: Path) -> None:
     data = DatasetRecord(stage="second", name="rows", uri="sklearn://datasets/digits", version="1")
     run = replace(make_record().run, datasets=(data,))
-    told = check_data(run, declared={"rows": {}}, jobs=place / "jobs")
-    assert told == ("data set 'rows' (sklearn://datasets/digits) was not checked: nothing identifies its content",)
+    reported = check_data(run, declared={"rows": {}}, jobs=place / "jobs")
+    assert reported == ("data set 'rows' (sklearn://datasets/digits) was not checked: nothing identifies its content",)
 
 
 CLUSTER = """
@@ -262,7 +262,7 @@ def cluster_spec(place: Path) -> dict[str, Any]:
     return spec
 
 
-def test_what_a_cluster_gave_becomes_what_this_machine_gives_or_is_told(place: Path) -> None:
+def test_what_a_cluster_gave_becomes_what_this_machine_gives_or_is_reported(place: Path) -> None:
     spec = cluster_spec(place)
     variables, cores = here(spec, skipped={"second"})
     assert variables.startswith("the run had the environment variables of kubernetes.env: LEVEL, TOKEN;")
@@ -284,7 +284,7 @@ def test_what_this_machine_does_not_have_is_refused_by_name(place: Path) -> None
         here(spec)
 
 
-def test_what_was_different_where_it_was_made_is_told_where_bytes_differ(
+def test_what_was_different_where_it_was_made_is_reported_where_bytes_differ(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     detail = recorded(place)
@@ -300,7 +300,7 @@ def test_what_was_different_where_it_was_made_is_told_where_bytes_differ(
         model="steady", environment={}, arguments=(), lineage_url="", unchecked=("data set 'x'",), lacking=("no GPUs",)
     )
 
-    def told(made: VersionDetail, backend: str, environment: EnvironmentRecord | None) -> list[str]:
+    def reported(made: VersionDetail, backend: str, environment: EnvironmentRecord | None) -> list[str]:
         stage = StageRecord(name="second", backend=backend, environment=environment)
         made = replace(made, run=replace(made.run, stages=(stage,)))
         again = replace(detail, run=replace(detail.run, stages=(replace(stage, backend="local", environment=own),)))
@@ -308,7 +308,7 @@ def test_what_was_different_where_it_was_made_is_told_where_bytes_differ(
         return capsys.readouterr().out.splitlines()
 
     other = replace(detail, summary=replace(detail.summary, model_digest=digest("other")))
-    lines = told(other, "kubernetes", ENVIRONMENT)
+    lines = reported(other, "kubernetes", ENVIRONMENT)
     for line in (
         "steady v1: not reproduced; what was recorded, and what came out now:",
         "  This machine is not the place where it was made, which alone can change the bytes:",
@@ -323,8 +323,8 @@ def test_what_was_different_where_it_was_made_is_told_where_bytes_differ(
         f"      ~ image: {ENVIRONMENT.image} → -",
     ):
         assert line in lines
-    assert "  ! the record does not say in which environment second ran" in told(other, "docker", None)
-    same = told(detail, "kubernetes", ENVIRONMENT)
+    assert "  ! the record does not say in which environment second ran" in reported(other, "docker", None)
+    same = reported(detail, "kubernetes", ENVIRONMENT)
     assert same[0] == "steady v1: reproduced, byte for byte"
     assert "  data set 'x'" in same
     assert not [line for line in same if "!" in line]

@@ -52,15 +52,17 @@ def test_a_run_that_trained_several_candidates() -> None:
 
 
 def test_a_run_that_reused_a_version() -> None:
-    told = summary(plan={"plan": {"reuse_reason": "the run asks for it"}}, evaluate__select=None, freeze__verify=None)
-    assert told[2:4] == ["  reused         the run asks for it", "  code           c (not in git)"]
+    reported = summary(
+        plan={"plan": {"reuse_reason": "the run asks for it"}}, evaluate__select=None, freeze__verify=None
+    )
+    assert reported[2:4] == ["  reused         the run asks for it", "  code           c (not in git)"]
 
 
 def test_a_run_that_moved_nothing() -> None:
-    told = summary(
+    reported = summary(
         serve__promote=None, freeze__register={**VERSION, "blocked_reason": "the run's parameter rollout is no"}
     )
-    assert told[-1] == "  endpoint       as it was: the run's parameter rollout is no"
+    assert reported[-1] == "  endpoint       as it was: the run's parameter rollout is no"
 
 
 def test_what_was_found_in_each_step() -> None:

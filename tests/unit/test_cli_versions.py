@@ -239,9 +239,9 @@ def test_a_home_that_is_a_file_is_refused_in_one_line(
     monkeypatch.delenv("MODELWAY_LINEAGE_URL", raising=False)
     for words in (["versions"], ["asset", "list"], ["explain", "digits"], ["serving"], ["gc"], ["run", "digits"]):
         assert main(words) == 1
-        told = capsys.readouterr().err
+        printed = capsys.readouterr().err
         home = f"{tmp_path}/file{below}"
         assert (
-            told
+            printed
             == f"modelway: the home {home} is not a folder: {tmp_path}/file is a file. Set MODELWAY_HOME to a folder.\n"
         )

@@ -128,7 +128,7 @@ def test_databases_that_can_keep_the_lineage(given: dict[str, Any], url: str, mo
         ("postgres://[s3cret/x", "AIRFLOW_CONN_MODELWAY_LINEAGE cannot be read"),
     ],
 )
-def test_a_connection_that_is_none_is_told_without_its_secret(
+def test_a_connection_that_is_none_is_reported_without_its_secret(
     text: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_MODELWAY_LINEAGE", text)
@@ -144,7 +144,7 @@ def test_plain_addresses_of_postgresql_get_the_driver_that_is_installed() -> Non
 
 
 class Runner:
-    """A task's way to Airflow that answers as told."""
+    """A task's way to Airflow that answers as it is set."""
 
     def __init__(self, answer: ErrorType) -> None:
         self.answer, self.asked = answer, 0

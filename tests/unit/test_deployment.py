@@ -1,4 +1,4 @@
-"""What tells the jobs of one Airflow from those of another on the same engine or cluster."""
+"""What distinguishes the jobs of one Airflow from those of another on the same engine or cluster."""
 
 import threading
 

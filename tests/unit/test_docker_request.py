@@ -51,8 +51,8 @@ def test_everything_that_is_asked_for_is_in_the_request(backend):
     assert sent["StopTimeout"] == 45
     words = sent["Cmd"][2:]
     assert words[:3] == ["/modelway-given", "/modelway/job", "5"]
-    told = dict(zip(words[3::2], words[4::2], strict=True))
-    assert told == {
+    reported = dict(zip(words[3::2], words[4::2], strict=True))
+    assert reported == {
         "--node": "0",
         "--processes": "2",
         "--grace": "45",
@@ -92,7 +92,7 @@ def test_the_storages_path_is_where_jobs_see_their_folder(backend):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "reported"),
     [
         ({"nodes": 2}, "2 nodes requested, the backend 'docker' has one engine"),
         ({"disk_bytes": 1 << 30}, "resources.disk"),
@@ -100,8 +100,8 @@ def test_the_storages_path_is_where_jobs_see_their_folder(backend):
         ({"cpu": 9}, "9 CPU cores requested, the engine's machine has 8"),
     ],
 )
-def test_what_an_engine_cannot_give_is_refused_by_name(backend, options, told):
-    with pytest.raises(CapabilityMissing, match=told):
+def test_what_an_engine_cannot_give_is_refused_by_name(backend, options, reported):
+    with pytest.raises(CapabilityMissing, match=reported):
         backend.build_request(JOB, Options(**options))
 
 
@@ -169,7 +169,7 @@ RAISED = {**SAID, "kind": "bad_exit", "reason": "ValueError: no"}
         ),
     ],
 )
-def test_failures_are_told_apart(engine, report, kind, reason):
+def test_failures_are_distinguished(engine, report, kind, reason):
     status = status_of(engine, report=report, cancelled=False)
     assert (status.state, status.failure, status.reason) == (JobState.FAILED, kind, reason)
 
@@ -186,8 +186,8 @@ def test_a_job_that_ended_before_it_was_cancelled_has_succeeded():
 
 
 def test_what_the_agent_knows_better_about_a_retry_holds():
-    told = {**SAID, "kind": "init", "reason": "pip had no network", "retryable": True}
-    status = status_of(inspected(code=2), report=told, cancelled=False)
+    reported = {**SAID, "kind": "init", "reason": "pip had no network", "retryable": True}
+    status = status_of(inspected(code=2), report=reported, cancelled=False)
     assert (status.failure, status.retryable) == (FailureKind.INIT, True)
 
 
@@ -221,24 +221,24 @@ def refused(status, text="no"):
         (lambda: ConnectionRefusedError(111, "refused"), FailureKind.UNREACHABLE, True),
     ],
 )
-def test_refusals_and_silence_are_told_apart(make, kind, retryable):
-    with pytest.raises(SubmitFailed) as told, translate_errors():
+def test_refusals_and_silence_are_distinguished(make, kind, retryable):
+    with pytest.raises(SubmitFailed) as reported, translate_errors():
         raise make()
-    assert (told.value.kind, told.value.retryable) == (kind, retryable)
+    assert (reported.value.kind, reported.value.retryable) == (kind, retryable)
 
 
-def test_a_socket_without_permission_is_told_however_the_sdk_wraps_it(tmp_path):
+def test_a_socket_without_permission_is_reported_however_the_sdk_wraps_it(tmp_path):
     import docker.errors
 
     wrapped = docker.errors.DockerException(
         "Error while fetching server API version: ('Connection aborted.', PermissionError(13, 'Permission denied'))"
     )
-    with pytest.raises(SubmitFailed, match="this user may not use the Docker engine") as told, translate_errors():
+    with pytest.raises(SubmitFailed, match="this user may not use the Docker engine") as reported, translate_errors():
         raise wrapped
-    assert told.value.kind is FailureKind.FORBIDDEN
+    assert reported.value.kind is FailureKind.FORBIDDEN
 
 
-def test_the_log_of_a_job_that_is_over_is_not_empty_because_the_engine_is_away(tmp_path):
+def test_the_log_of_a_job_that_is_over_is_not_empty_because_the_engine_is_unavailable(tmp_path):
     """Who follows the job would take an empty answer for the end of the log."""
     away = DockerBackend(home=tmp_path, client="tcp://127.0.0.1:1")
     handle = Handle(backend="docker", name="job", place="volume", attempt=1)

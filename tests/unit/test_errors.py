@@ -68,7 +68,7 @@ def test_whether_another_submit_helps_is_said_by_the_kind_of_failure(kind):
     assert SubmitFailed("no", kind=kind).retryable is (kind.rule != "fail")
 
 
-def test_errors_are_told_apart_by_class():
+def test_errors_are_distinguished_by_class():
     with pytest.raises(JobLost) as caught:
         raise JobLost("gone")
     assert isinstance(caught.value, ModelwayError)

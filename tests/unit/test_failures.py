@@ -55,7 +55,7 @@ def test_a_node_that_ran_out_of_memory_gets_the_job_again_with_more_or_not_at_al
     assert type(error(more=lambda: None, node_out_of_memory="more-memory")) is JobFailed
 
 
-def test_a_job_that_was_stopped_although_its_task_goes_on_is_killed_by_the_rules():
+def test_a_job_that_was_stopped_although_its_task_continues_is_killed_by_the_rules():
     status = JobStatus(state=JobState.CANCELLED, reason="the job was cancelled")
     for rules, rule in (({}, RetryRule.RETRY), ({"killed": "fail"}, RetryRule.FAIL)):
         failure = failure_of(status, handle=HANDLE, stage="warmup", rules=rules, last=())
@@ -89,8 +89,8 @@ def test_a_failure_is_plain_data():
 def test_a_job_that_knows_that_a_retry_helps_is_retried_unless_the_spec_says_otherwise():
     def rule(kind, rules):
         status = JobStatus.failed(kind, "pip found no network")
-        told = JobStatus.from_dict(status.to_dict() | {"retryable": True})
-        return failure_of(told, handle=HANDLE, stage="warmup", rules=rules, last=()).rule
+        reported = JobStatus.from_dict(status.to_dict() | {"retryable": True})
+        return failure_of(reported, handle=HANDLE, stage="warmup", rules=rules, last=()).rule
 
     assert rule(FailureKind.INIT, {}) is RetryRule.RETRY
     assert rule(FailureKind.INIT, {"init": "fail"}) is RetryRule.FAIL

@@ -36,7 +36,7 @@ def test_a_package_looks_where_airflow_does_and_never_beside_itself(airflow: Pat
 
 
 @pytest.mark.usefixtures("installed")
-def test_models_lie_beside_the_dags_that_airflow_is_told(airflow: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_lie_beside_the_dags_that_airflow_is_reported(airflow: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (airflow / "airflow.cfg").write_text("[core]\ndags_folder = $AIRFLOW_HOME/../srv/100%/dags\n")
     assert folders.models_folder().resolve() == airflow.parent / "srv" / "100%" / "include" / "models"
     monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", "/opt/here/dags")

@@ -1,4 +1,4 @@
-"""How a job is followed: each thing is told once, and what does not answer is not taken for dead."""
+"""How a job is followed: each thing is reported once, and what does not answer is not taken for dead."""
 
 from typing import Any
 
@@ -58,15 +58,15 @@ def test_a_job_that_is_over_is_followed_until_its_log_is_read(lab: Lab) -> None:
     assert lab.follower.offset == 2
 
 
-def test_what_a_job_waits_for_is_told_when_it_changes(lab: Lab) -> None:
+def test_what_a_job_waits_for_is_reported_when_it_changes(lab: Lab) -> None:
     def waits(why: str) -> JobStatus:
         return JobStatus(state=JobState.PENDING, waiting=why)
 
-    told = [lab.step(status).lines for status in (waits("no node"), waits("no node"), waits("the image"), RUNNING)]
-    assert told == [("the job waits: no node",), (), ("the job waits: the image",), ("the job no longer waits",)]
+    reported = [lab.step(status).lines for status in (waits("no node"), waits("no node"), waits("the image"), RUNNING)]
+    assert reported == [("the job waits: no node",), (), ("the job waits: the image",), ("the job no longer waits",)]
 
 
-def test_a_backend_that_goes_and_comes_back_is_told_once_each(lab: Lab) -> None:
+def test_a_backend_that_goes_and_comes_back_is_reported_once_each(lab: Lab) -> None:
     unknown = JobStatus(state=JobState.UNKNOWN, reason="connection refused")
     assert lab.step(unknown).lines == (
         "the backend does not answer (connection refused); the job may continue, it is given up after 10 minutes",

@@ -34,14 +34,14 @@ def test_a_metric_without_a_finite_value_misses_its_gate():
 
 
 @pytest.mark.parametrize(
-    ("metrics", "told"),
+    ("metrics", "reported"),
     [
         ({}, "evaluate returned no 'accuracy', only nothing"),
         ({"loss": 0.1, "acuracy": 0.9}, "evaluate returned no 'accuracy', only loss, acuracy, did you mean 'acuracy'"),
     ],
 )
-def test_a_metric_that_evaluate_does_not_return_is_told_with_those_it_does(metrics, told):
-    with pytest.raises(VerificationFailed, match=told):
+def test_a_metric_that_evaluate_does_not_return_is_reported_with_those_it_does(metrics, reported):
+    with pytest.raises(VerificationFailed, match=reported):
         check_gates(gates={"accuracy": [">=", 0.9]}, metrics=metrics)
 
 

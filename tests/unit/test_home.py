@@ -60,7 +60,7 @@ def test_a_folder_that_is_set_to_its_group_stays_open_to_it(tmp_path):
 
 
 @pytest.mark.parametrize("words", [("versions",), ("serving",), ("endpoint", "list"), ("asset", "list"), ("gc",)])
-def test_another_user_is_told_that_it_is_closed(tmp_path, monkeypatch, capsys, words):
+def test_another_user_is_reported_that_it_is_closed(tmp_path, monkeypatch, capsys, words):
     home = tmp_path / "home"
     home.mkdir(mode=0)
     monkeypatch.setenv("MODELWAY_HOME", str(home))

@@ -70,7 +70,7 @@ def test_a_job_without_data_of_its_own_has_none(job, older):
     assert (job.datasets, job.interval, job.partition) == ({}, (None, None), None)
 
 
-def test_data_sets_are_told_once_however_often_they_were_recorded(job):
+def test_data_sets_are_reported_once_however_often_they_were_recorded(job):
     for _ in range(2):
         job.dataset(name="train", uri="file:///data", digest="sha256:1", rows=3)
     job.event("dataset", name="train", uri="file:///data", version="7")
@@ -166,7 +166,7 @@ def test_events_of_several_processes_do_not_mix(job):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_metrics_that_are_not_finite_are_kept_and_told_apart(job, value):
+def test_metrics_that_are_not_finite_are_kept_and_distinguished(job, value):
     job.log(step=1, loss=value)
     (event,) = read_events(job.folder)
     assert event["value"] == str(value)
@@ -211,7 +211,7 @@ def test_a_checkpoint_that_was_cut_off_does_not_exist(job):
     assert checkpoint_files(job) == ["train-000001", "train-000002"]
 
 
-def test_a_checkpoint_that_nothing_was_written_to_is_told(job):
+def test_a_checkpoint_that_nothing_was_written_to_is_reported(job):
     with pytest.raises(FileNotFoundError, match=r"checkpoint\(step=1\): no file was written"), job.checkpoint(step=1):
         pass
     with pytest.raises(FileNotFoundError, match="no file was written"), job.checkpoint(step=1) as path:
@@ -287,7 +287,7 @@ def test_a_command_without_checkpoints_has_none_to_record(job):
     assert read_events(job.folder) == []
 
 
-def test_a_data_set_that_a_program_told_in_part_is_kept_as_far_as_it_goes():
+def test_a_data_set_that_a_program_reported_in_part_is_kept_as_far_as_it_goes():
     events = [{"kind": "dataset", "name": "points", "rows": 3}, {"kind": "dataset", "uri": "s3://bucket/unnamed"}]
     assert recorded_datasets(events) == [
         {"name": "points", "uri": "", "digest": None, "version": None, "rows": 3},
@@ -367,8 +367,8 @@ def test_keeping_what_cannot_be_kept_is_refused(job, asked, said):
 )
 def test_a_checkpoint_event_of_the_wrong_types_is_no_checkpoint(job, harm):
     save(job, 1, "one")
-    told = {"id": "mine", "step": 3, "path": "output/mine", "sha256": "sha256:0", "size": 3}
-    job.event("checkpoint", **{**told, **harm})
+    reported = {"id": "mine", "step": 3, "path": "output/mine", "sha256": "sha256:0", "size": 3}
+    job.event("checkpoint", **{**reported, **harm})
     assert steps(job) == [1]
 
 
@@ -390,7 +390,7 @@ def test_a_checkpoint_whose_event_was_cut_off_does_not_exist(job):
     assert steps(job) == [1, 2]
 
 
-def test_a_job_that_is_told_to_leave_stops_once_its_checkpoint_is_durable(job, monkeypatch, tmp_path):
+def test_a_job_that_is_requested_to_leave_stops_once_its_checkpoint_is_durable(job, monkeypatch, tmp_path):
     monkeypatch.setenv("MODELWAY_NOTICE", str(tmp_path / "notice"))
     save(job, 1, "one")
     assert not job.stopping
@@ -403,7 +403,7 @@ def test_a_job_that_is_told_to_leave_stops_once_its_checkpoint_is_durable(job, m
     assert job.resume_from().step == 2
 
 
-def test_a_job_that_nothing_tells_to_leave_goes_on(job, monkeypatch):
+def test_a_job_that_nothing_tells_to_leave_continues(job, monkeypatch):
     monkeypatch.delenv("MODELWAY_NOTICE", raising=False)
     assert not job.stopping
     assert (job.rank, job.local_rank, job.world_size, job.is_main) == (0, 0, 1, True)

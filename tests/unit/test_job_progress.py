@@ -27,7 +27,7 @@ def lines(capsys):
     return capsys.readouterr().out.splitlines()
 
 
-def told(job):
+def reported(job):
     return [event for event in read_events(job.folder) if event["kind"] == "progress"]
 
 
@@ -56,16 +56,16 @@ def test_events_of_progress_are_seldom(job, clock):
     for step in range(1000):
         job.progress(step=step, total=1000)
         clock.now += 0.125
-    assert [event["step"] for event in told(job)] == [40, 280, 520, 760]
+    assert [event["step"] for event in reported(job)] == [40, 280, 520, 760]
 
 
-def test_the_last_step_is_always_told(job, clock, capsys):
+def test_the_last_step_is_always_reported(job, clock, capsys):
     job.progress(step=1, total=3)
     job.progress(step=2, total=3)
     clock.now += 1
     job.progress(step=3, total=3)
     assert lines(capsys) == ["progress: step 3/3 (100 %)"]
-    assert [event["step"] for event in told(job)] == [3]
+    assert [event["step"] for event in reported(job)] == [3]
 
 
 def test_a_job_that_does_not_know_its_end_tells_its_step(job, clock, capsys):
@@ -76,14 +76,14 @@ def test_a_job_that_does_not_know_its_end_tells_its_step(job, clock, capsys):
     assert json.loads((job.folder / "progress.json").read_text())["loss"] == "nan"
 
 
-def test_a_resumed_job_reckons_its_end_from_where_it_went_on(job, clock, capsys):
+def test_a_resumed_job_reckons_its_end_from_where_it_continued(job, clock, capsys):
     job.progress(step=900, total=1000)
     clock.now += 10
     job.progress(step=950, total=1000)
     assert lines(capsys) == ["progress: step 950/1000 (95 %), 10 s left"]
 
 
-def test_a_loss_is_only_asked_for_its_number_when_it_is_told(job, clock):
+def test_a_loss_is_only_asked_for_its_number_when_it_is_reported(job, clock):
     class OnTheGpu:
         asked = 0
 

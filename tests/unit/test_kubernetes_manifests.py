@@ -175,7 +175,9 @@ def test_the_agent_keeps_the_timeout_and_kubernetes_stands_behind_it() -> None:
 @pytest.mark.parametrize(
     ("version", "policy", "replacement"), [(OLD, False, False), ((1, 26), True, False), ((1, 29), True, True)]
 )
-def test_newer_servers_are_told_what_a_disruption_is(version: tuple[int, int], policy: bool, replacement: bool) -> None:
+def test_newer_servers_are_reported_what_a_disruption_is(
+    version: tuple[int, int], policy: bool, replacement: bool
+) -> None:
     (job,) = manifests(version=version)
     assert ("podFailurePolicy" in job["spec"], "podReplacementPolicy" in job["spec"]) == (policy, replacement)
 
@@ -279,7 +281,7 @@ def test_a_patch_has_the_last_word() -> None:
     assert manifests() == manifests(), "what a patch changes is a copy"
 
 
-def test_a_merge_removes_what_it_is_told_to() -> None:
+def test_a_merge_removes_what_it_is_requested_to() -> None:
     base = {"volumes": [{"name": "a", "x": 1}, {"name": "b"}], "args": ["1", "2"], "kept": {"y": 1}}
     patch = {"volumes": [{"name": "a", "$patch": "delete"}, {"name": "c"}], "args": ["3"], "kept": {"z": 2}}
     merged = strategic_merge(base, patch)

@@ -19,8 +19,8 @@ def ago(seconds: float) -> str:
 def condition(
     kind: str, reason: str = "", message: str = "", status: str = "True", seconds: float = 30
 ) -> dict[str, Any]:
-    told = {"type": kind, "status": status, "reason": reason, "message": message}
-    return {**told, "lastTransitionTime": ago(seconds)}
+    reported = {"type": kind, "status": status, "reason": reason, "message": message}
+    return {**reported, "lastTransitionTime": ago(seconds)}
 
 
 def job(*conditions: dict[str, Any], name: str = NAME, seconds: float = 60, **spec: Any) -> dict[str, Any]:
@@ -85,8 +85,8 @@ def seen(jobs: list[Any] | None = None, pods: list[Any] | None = None, **more: A
     return status_of(Observed(jobs=[job()] if jobs is None else jobs, pods=pods or [], **more), now=NOW)
 
 
-def exit_of(kind: str | None = None, **told: Any) -> dict[str, Any]:
-    return {"kind": kind, "reason": None, "seconds": 2.5, "peak_memory_bytes": 1000, "stopped": False, **told}
+def exit_of(kind: str | None = None, **reported: Any) -> dict[str, Any]:
+    return {"kind": kind, "reason": None, "seconds": 2.5, "peak_memory_bytes": 1000, "stopped": False, **reported}
 
 
 def test_a_job_that_is_complete_succeeded() -> None:
@@ -156,7 +156,7 @@ def test_a_pod_that_has_ended_well_still_runs_until_its_job_says_so() -> None:
         (pod("Failed", state=ended(7, message="oh no")), FailureKind.BAD_EXIT, "exit status 7: oh no"),
     ],
 )
-def test_what_ended_a_pod_is_told(given: dict[str, Any], kind: FailureKind, words: str) -> None:
+def test_what_ended_a_pod_is_reported(given: dict[str, Any], kind: FailureKind, words: str) -> None:
     status = seen(pods=[given])
     assert (status.state, status.failure) == (JobState.FAILED, kind), status
     assert status.reason
@@ -171,7 +171,7 @@ def test_what_the_agent_wrote_says_more_than_the_exit_status() -> None:
 
 
 def test_what_the_platform_did_says_more_than_the_agent() -> None:
-    exits = [exit_of("killed", reason="told to leave", stopped=True)]
+    exits = [exit_of("killed", reason="requested to stop", stopped=True)]
     given = pod("Failed", reason="Evicted", message="The node was low on resource: memory.")
     assert seen(pods=[given], exits=exits).failure is FailureKind.NODE_OUT_OF_MEMORY
 
@@ -182,7 +182,7 @@ def test_an_agent_may_know_better_whether_a_retry_helps() -> None:
     assert (status.failure, status.retryable) == (FailureKind.INIT, True)
 
 
-def test_a_job_over_its_deadline_is_told() -> None:
+def test_a_job_over_its_deadline_is_reported() -> None:
     assert seen([job(condition("Failed", "DeadlineExceeded"))]).failure is FailureKind.DEADLINE
 
 
@@ -208,7 +208,7 @@ def test_a_container_that_waits_in_vain_is_given_up(reason: str, seconds: float,
         assert (status.state, status.waiting) == (JobState.PENDING, "so says the kubelet")
 
 
-def test_the_schedulers_words_are_told_and_end_the_job_after_its_time() -> None:
+def test_the_schedulers_words_are_reported_and_end_the_job_after_its_time() -> None:
     words = "0/3 nodes are available: 3 Insufficient cpu."
     given = pod("Pending", seconds=100, conditions=(condition("PodScheduled", "Unschedulable", words, "False"),))
     status = seen(pods=[given], start_within_seconds=3600)
@@ -217,7 +217,7 @@ def test_the_schedulers_words_are_told_and_end_the_job_after_its_time() -> None:
     assert (status.failure, status.reason) == (FailureKind.UNSCHEDULABLE, words)
 
 
-def test_a_volume_that_cannot_be_mounted_is_told() -> None:
+def test_a_volume_that_cannot_be_mounted_is_reported() -> None:
     given = pod("Pending", seconds=90, state=waits("ContainerCreating"))
     mount = event("FailedMount", 'MountVolume.SetUp failed: secret "x" not found')
     status = seen(pods=[given], events=[mount])
@@ -238,7 +238,7 @@ def test_a_volume_that_cannot_be_mounted_is_told() -> None:
         ('Error creating: Pod "x" is invalid: spec.y: Required value', FailureKind.REFUSED),
     ],
 )
-def test_pods_that_may_not_be_made_are_told(message: str, kind: FailureKind) -> None:
+def test_pods_that_may_not_be_made_are_reported(message: str, kind: FailureKind) -> None:
     status = seen(events=[event("FailedCreate", message, of=NAME)])
     assert status.failure is kind
     assert status.reason == message.removeprefix("Error creating: ")
@@ -259,13 +259,13 @@ def test_a_job_without_pods_waits_for_them_or_for_its_queue() -> None:
         ("Killing", FailureKind.EVICTED),
     ],
 )
-def test_a_pod_that_is_gone_is_told_by_its_events(reason: str, kind: FailureKind) -> None:
+def test_a_pod_that_is_gone_is_reported_by_its_events(reason: str, kind: FailureKind) -> None:
     another = pod("Pending", suffix="x2", seconds=1)
     status = seen(pods=[another], gone=frozenset({f"{NAME}-x1"}), events=[event(reason, "because")])
     assert (status.state, status.failure) == (JobState.FAILED, kind)
 
 
-def test_a_pod_that_was_told_to_leave_still_runs_for_its_grace_time() -> None:
+def test_a_pod_that_was_requested_to_leave_still_runs_for_its_grace_time() -> None:
     assert seen(pods=[pod("Running", state=RUNS, deleted=-25)]).state is JobState.RUNNING
     assert seen(pods=[pod("Running", state=RUNS, deleted=20)]).state is JobState.RUNNING
     lost = seen(pods=[pod("Running", state=RUNS, deleted=90)])
@@ -296,7 +296,7 @@ def test_a_pod_that_failed_is_not_judged_before_its_node_says_how() -> None:
 
 
 def test_a_node_that_leaves_because_another_failed_explains_nothing() -> None:
-    exits = [exit_of("killed", stopped=True, reason="told to leave"), exit_of("bad_exit", reason="ValueError: no")]
+    exits = [exit_of("killed", stopped=True, reason="requested to stop"), exit_of("bad_exit", reason="ValueError: no")]
     pods = [pod("Failed", suffix="0", state=ended(143)), pod("Failed", suffix="1", state=ended(1))]
     status = seen([job(condition("Failed", "BackoffLimitExceeded"))], pods, exits=exits)
     assert (status.failure, status.reason) == (FailureKind.BAD_EXIT, "ValueError: no")
@@ -317,12 +317,12 @@ def test_a_node_that_is_sent_away_explains_why_the_other_failed() -> None:
 def test_a_pod_that_is_gone_is_not_judged_before_its_events_can_be_there() -> None:
     gone = frozenset({f"{NAME}-x1"})
     assert seen(pods=[], gone=gone, gone_seconds=2.0).state is JobState.PENDING
-    told = seen(pods=[], gone=gone, gone_seconds=2.0, events=[event("Preempted", "by another")])
-    assert told.failure is FailureKind.PREEMPTED
+    reported = seen(pods=[], gone=gone, gone_seconds=2.0, events=[event("Preempted", "by another")])
+    assert reported.failure is FailureKind.PREEMPTED
     assert seen(pods=[], gone=gone, gone_seconds=11.0).failure is FailureKind.EVICTED
 
 
-def test_a_job_whose_objects_are_gone_is_told_by_what_its_agents_wrote() -> None:
+def test_a_job_whose_objects_are_gone_is_reported_by_what_its_agents_wrote() -> None:
     assert status_without_objects([exit_of()], nodes=1, name=NAME).state is JobState.SUCCEEDED
     assert status_without_objects([exit_of()], nodes=2, name=NAME).failure is FailureKind.VANISHED
     assert status_without_objects([exit_of("bad_exit")], nodes=1, name=NAME).failure is FailureKind.BAD_EXIT
@@ -337,7 +337,7 @@ def test_events_are_asked_for_only_where_they_tell_something() -> None:
     assert needs_events([job()], [pod("Running", state=RUNS)], gone=True)
 
 
-def test_a_node_that_ran_out_of_memory_is_told_though_the_other_one_is_gone() -> None:
+def test_a_node_that_ran_out_of_memory_is_reported_though_the_other_one_is_gone() -> None:
     """The Job's controller deletes the other pods of a Job that failed: this must not pass for an eviction."""
     out = exit_of("out_of_memory", reason="out of memory: 300 MiB")
     over = job(condition("Failed", "BackoffLimitExceeded"))
@@ -353,7 +353,7 @@ def test_a_node_that_ran_out_of_memory_is_told_though_the_other_one_is_gone() ->
 
 
 def test_a_pod_that_the_controller_deleted_because_another_failed_was_not_evicted() -> None:
-    exits = [exit_of("bad_exit", reason="ValueError: no"), exit_of("killed", stopped=True, reason="told to leave")]
+    exits = [exit_of("bad_exit", reason="ValueError: no"), exit_of("killed", stopped=True, reason="requested to stop")]
     over = job(condition("Failed", "BackoffLimitExceeded"))
     first, gone = pod("Failed", suffix="0", state=ended(1)), frozenset({f"{NAME}-1"})
     deleted = event("SuccessfulDelete", f"Deleted pod: {NAME}-1", of=NAME)
@@ -373,7 +373,7 @@ def test_the_controller_that_ends_the_other_pods_sends_nobody_away() -> None:
     second = pod("Failed", suffix="1", state=ended(137), deleted=-1)
     status = seen([ending], [second, first], exits=exits)
     assert (status.failure, status.reason) == (FailureKind.BAD_EXIT, "ValueError: no")
-    assert seen([ending], [second, first]).failure is FailureKind.BAD_EXIT, "the other one's 137 tells nothing"
+    assert seen([ending], [second, first]).failure is FailureKind.BAD_EXIT, "the other one's 137 says nothing"
     stuck = pod("Running", suffix="1", state=RUNS, deleted=90)
     assert seen([ending], [first, stuck], exits=exits).failure is FailureKind.BAD_EXIT
 

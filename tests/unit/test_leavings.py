@@ -186,16 +186,16 @@ def packed(*members: tuple[str, str, str]) -> Any:
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as archive:
         for name, kind, given in members:
-            told = tarfile.TarInfo(f"g0/{name}")
-            told.type = {"file": tarfile.REGTYPE, "link": tarfile.SYMTYPE, "hard": tarfile.LNKTYPE}.get(
+            reported = tarfile.TarInfo(f"g0/{name}")
+            reported.type = {"file": tarfile.REGTYPE, "link": tarfile.SYMTYPE, "hard": tarfile.LNKTYPE}.get(
                 kind, tarfile.DIRTYPE
             )
             if kind == "file":
-                told.size = len(given)
-                archive.addfile(told, io.BytesIO(given.encode()))
+                reported.size = len(given)
+                archive.addfile(reported, io.BytesIO(given.encode()))
             else:
-                told.linkname = given
-                archive.addfile(told)
+                reported.linkname = given
+                archive.addfile(reported)
     return lambda: iter([data.getvalue()])
 
 

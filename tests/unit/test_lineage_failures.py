@@ -47,7 +47,7 @@ def test_what_is_written_is_read_again(store: Lineage) -> None:
     assert account.failures == (failed(),)
 
 
-def test_a_try_told_twice_is_one_line_with_the_later_words(store: Lineage) -> None:
+def test_an_attempt_reported_twice_is_one_line_with_the_later_words(store: Lineage) -> None:
     store.record_failure(failed(cause="something"))
     store.record_failure(failed())
     assert store.account("manual__1").failures == (failed(),)

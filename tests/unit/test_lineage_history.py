@@ -1,4 +1,4 @@
-"""What earlier runs tell a new one."""
+"""What a new run takes from earlier ones."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -98,17 +98,17 @@ def test_the_versions_of_a_schedule_are_found_by_their_interval(store: Lineage) 
 
 def test_a_run_that_takes_a_version_is_recorded_once(store: Lineage) -> None:
     store.register(make_record())
-    told = {"model": "digits", "version": 1, "dag_id": "digits", "run_id": "later", "reason": "the same inputs"}
-    assert store.record_reuse(**told, actor="mia") is True
-    assert store.record_reuse(**told, actor="mia") is False
-    assert store.record_reuse(**{**told, "dag_id": "another"}) is True
+    reported = {"model": "digits", "version": 1, "dag_id": "digits", "run_id": "later", "reason": "the same inputs"}
+    assert store.record_reuse(**reported, actor="mia") is True
+    assert store.record_reuse(**reported, actor="mia") is False
+    assert store.record_reuse(**{**reported, "dag_id": "another"}) is True
     assert store.aliases("digits") == {}
-    assert store.record_reuse(**{**told, "run_id": "last"}, alias="candidate") is True
+    assert store.record_reuse(**{**reported, "run_id": "last"}, alias="candidate") is True
     store.register(make_record("second", alias="candidate"))
-    assert store.record_reuse(**{**told, "run_id": "last"}, alias="candidate") is False
+    assert store.record_reuse(**{**reported, "run_id": "last"}, alias="candidate") is False
     assert store.aliases("digits") == {"candidate": 2}
     with pytest.raises(ModelwayError, match="'v3' cannot be an alias"):
-        store.record_reuse(**{**told, "run_id": "none"}, alias="v3")
+        store.record_reuse(**{**reported, "run_id": "none"}, alias="v3")
     found = [event for event in store.version("digits", 1).events if event.kind == "version-reused"]
     assert [(event.run_id, event.detail["dag_id"], event.actor) for event in found] == [
         ("last", "digits", "airflow"),
@@ -119,4 +119,4 @@ def test_a_run_that_takes_a_version_is_recorded_once(store: Lineage) -> None:
     # The run made no version of its own.
     assert store.version_of_run("digits", dag_id="digits", run_id="later") is None
     with pytest.raises(UnknownModel):
-        store.record_reuse(**{**told, "model": "letters"})
+        store.record_reuse(**{**reported, "model": "letters"})

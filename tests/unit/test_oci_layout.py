@@ -344,12 +344,12 @@ LIMITS = {
 }
 
 
-@pytest.mark.parametrize(("told", "members", "layers", "limits"), LIMITS.values(), ids=LIMITS.keys())
-def test_what_unpacks_to_too_much_is_refused(layout, tmp_path, monkeypatch, told, members, layers, limits):
+@pytest.mark.parametrize(("reported", "members", "layers", "limits"), LIMITS.values(), ids=LIMITS.keys())
+def test_what_unpacks_to_too_much_is_refused(layout, tmp_path, monkeypatch, reported, members, layers, limits):
     monkeypatch.setattr(oci_unpack, "Limits", partial(oci_unpack.Limits, **limits))
     packed = [tar(*members) for _ in range(layers)]
     reference = make_image(layout, *packed, media_type=LAYER_GZIP, pack=gzip.compress)
-    with pytest.raises(ImageInvalid, match=told):
+    with pytest.raises(ImageInvalid, match=reported):
         unpack_image(reference=reference, into=tmp_path / "u")
     assert [path.name for path in (tmp_path / "u").iterdir()] == [f".{reference.rpartition(':')[2]}.lock"]
 

@@ -206,8 +206,8 @@ def test_the_inputs_differ_with_everything_that_a_version_depends_on_and_with_no
     same = inputs()
     assert inputs() == same
     assert inputs(run="other", run_after=day(20), params={"reason": "why not", "rollout": "no"}) == same
-    told = {"description": "x", "owner": "mia", "deadline": "1h", "rollout": {"steps": [10, 100]}}
-    assert inputs(spec={**spec, **told, "evaluate": {"parallel": 9}}) == same
+    reported = {"description": "x", "owner": "mia", "deadline": "1h", "rollout": {"steps": [10, 100]}}
+    assert inputs(spec={**spec, **reported, "evaluate": {"parallel": 9}}) == same
     # Where the data is does not matter, nor when it is for, as long as it is the same data.
     other = images.with_name("copy.bin")
     other.write_text("one")
@@ -274,15 +274,15 @@ def test_a_cleared_run_that_took_a_version_takes_it_again(shop):
     assert shop.plan(spec=REUSE) == shop.plan(spec=REUSE)
 
 
-def test_data_that_cannot_be_told_apart_is_never_taken_for_the_same(shop):
+def test_data_that_cannot_be_distinguished_is_never_taken_for_the_same(shop):
     spec = {**REUSE, "datasets": {"sales": "warehouse://sales"}}
     plan = shop.plan(run="earlier", spec=spec)
     assert plan["inputs"] is None
     shop.register(plan=plan)
     assert shop.plan(spec=spec)["version"] is None
-    told = {**REUSE, "datasets": {"sales": {"uri": "warehouse://sales", "version": "7"}}}
-    shop.register("second", plan=shop.plan(run="second", spec=told))
-    assert shop.plan(spec=told)["version"]["version"] == 2
+    reported = {**REUSE, "datasets": {"sales": {"uri": "warehouse://sales", "version": "7"}}}
+    shop.register("second", plan=shop.plan(run="second", spec=reported))
+    assert shop.plan(spec=reported)["version"]["version"] == 2
 
 
 def test_an_older_version_of_the_same_inputs_does_not_take_over_by_itself(shop):

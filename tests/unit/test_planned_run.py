@@ -194,8 +194,8 @@ def register(code: Any, *, training: Any = (), archive: Any = ARCHIVE, now: Any 
 
 
 def test_the_record_tells_data_interval_reason_inputs_and_cost(home: Path, lineage: Lineage) -> None:
-    told = register(planned(), training=[SKIPPED, stored_report(home)])
-    assert told == {
+    reported = register(planned(), training=[SKIPPED, stored_report(home)])
+    assert reported == {
         "format": 1,
         "model": "digits",
         "version": 1,
@@ -222,16 +222,16 @@ def test_the_record_tells_data_interval_reason_inputs_and_cost(home: Path, linea
 
 
 def test_without_a_plan_a_version_is_registered_as_ever(home: Path, lineage: Lineage) -> None:
-    told = register(CODE, training=[stored_report(home)])
-    assert (told["version"], told["blocked_reason"], told["requested"]) == (1, None, False)
+    reported = register(CODE, training=[stored_report(home)])
+    assert (reported["version"], reported["blocked_reason"], reported["requested"]) == (1, None, False)
     run = lineage.version("digits", 1).run
     assert (run.inputs_digest, run.interval_end, run.reason) == (None, None, None)
 
 
 @pytest.mark.usefixtures("home")
 def test_a_run_that_is_held_moves_no_alias(lineage: Lineage) -> None:
-    told = register(planned(blocked_reason="a backfill moves nothing"))
-    assert told["blocked_reason"] == "a backfill moves nothing"
+    reported = register(planned(blocked_reason="a backfill moves nothing"))
+    assert reported["blocked_reason"] == "a backfill moves nothing"
     assert lineage.aliases("digits") == {}
 
 
@@ -242,8 +242,8 @@ def test_a_run_that_was_held_and_is_cleared_with_rollout_moves_its_alias(lineage
     lineage.register(make_record("other", alias="candidate"))
     register(planned())
     assert lineage.aliases("digits") == {"candidate": 2}
-    told = register(planned(requested=True))
-    assert (told["version"], told["blocked_reason"], len(lineage.versions("digits"))) == (1, None, 2)
+    reported = register(planned(requested=True))
+    assert (reported["version"], reported["blocked_reason"], len(lineage.versions("digits"))) == (1, None, 2)
     assert lineage.aliases("digits") == {"candidate": 1}
     # Once: cleared again it moves nothing, as its rollout, which is done by then.
     lineage.set_alias(model="digits", alias="candidate", version=2)
@@ -289,8 +289,8 @@ def later(run_id: str, **fields: Any) -> Any:
 def test_a_run_that_a_later_one_passed_since_its_plan_moves_nothing(lineage: Lineage) -> None:
     # As when its failed training is cleared, which does not clear the plan, or when the later run is faster.
     lineage.register(later("passed", alias="candidate"))
-    told = register(planned())
-    assert (told["version"], told["blocked_reason"]) == (
+    reported = register(planned())
+    assert (reported["version"], reported["blocked_reason"]) == (
         2,
         "version 1 is of later data (up to 2026-03-03 00:00Z): nothing moves unless the run's parameter rollout is yes",
     )
@@ -302,8 +302,10 @@ def test_a_run_that_a_later_one_passed_since_its_plan_moves_nothing(lineage: Lin
 def test_a_version_that_is_taken_when_a_newer_one_has_come_since_moves_nothing(lineage: Lineage) -> None:
     lineage.register(make_record("earlier"))
     lineage.register(make_record("other", alias="candidate"))
-    told = register(planned(version=TAKEN, reuse_reason="…"), archive=None)
-    assert told["blocked_reason"].startswith("version 2 is newer than version 1, which is reused: nothing moves unless")
+    reported = register(planned(version=TAKEN, reuse_reason="…"), archive=None)
+    assert reported["blocked_reason"].startswith(
+        "version 2 is newer than version 1, which is reused: nothing moves unless"
+    )
     assert lineage.aliases("digits") == {"candidate": 2}
 
 
@@ -314,8 +316,8 @@ def test_a_version_that_is_taken_is_given_on_and_the_record_says_so(lineage: Lin
     lineage.register(make_record("earlier"))
     plan = planned(version=TAKEN, reuse_reason="the inputs are those of version 1 (run earlier)")
     for _ in range(2):
-        told = register(plan, archive=None)
-        assert (told["version"], told["model_digest"]) == (1, digest("modelearlier"))
+        reported = register(plan, archive=None)
+        assert (reported["version"], reported["model_digest"]) == (1, digest("modelearlier"))
     assert len(lineage.versions("digits")) == 1
     assert lineage.aliases("digits") == {"candidate": 1}
     # Cleared when the alias has moved on, the run leaves it there.
@@ -435,9 +437,9 @@ def test_a_version_is_found_by_number_or_alias(lineage: Lineage) -> None:
     lineage.register(make_record("a", alias="champion"))
     lineage.register(make_record("b"))
     for wanted, number in (("champion", 1), ("2", 2), ("v1", 1), (2, 2), ("latest", 2)):
-        told = FindVersionOperator(task_id="f", model="digits", version=wanted).run(context())
-        assert (told["version"], told["blocked_reason"], told["requested"]) == (number, None, True)
-        assert told["archive"]["uri"] == "file:///artifacts/a.zip"
+        reported = FindVersionOperator(task_id="f", model="digits", version=wanted).run(context())
+        assert (reported["version"], reported["blocked_reason"], reported["requested"]) == (number, None, True)
+        assert reported["archive"]["uri"] == "file:///artifacts/a.zip"
     with pytest.raises(UnknownVersion, match="no version 'best'. Known: 1 to 2, latest, champion"):
         FindVersionOperator(task_id="f", model="digits", version="best").run(context())
 
@@ -460,8 +462,10 @@ def test_an_archive_tells_the_data_sets_and_the_stages_that_ran(home: Path) -> N
     selected = {**SELECTED, "checkpoint": {**FIRST, "stage": "fine", "step": 1}}
     freeze = FreezeModelOperator(task_id="f", code=planned(), selected=selected, training=[SKIPPED, report])
     job: Any = SimpleNamespace(model="digits")
-    told = freeze.collect(context(), job=job, folder=home / "job", status=JobStatus.from_dict({"state": "succeeded"}))
-    archive = ArtifactStore("").fetch(Artifact.from_dict(told), to=home / "archive.zip")
+    reported = freeze.collect(
+        context(), job=job, folder=home / "job", status=JobStatus.from_dict({"state": "succeeded"})
+    )
+    archive = ArtifactStore("").fetch(Artifact.from_dict(reported), to=home / "archive.zip")
     unpack_archive(archive=archive, to=home / "unpacked")
     training = json.loads((home / "unpacked" / "inputs" / "training.yml").read_text())
     assert training == {

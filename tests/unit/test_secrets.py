@@ -91,7 +91,7 @@ def test_the_values_are_masked_in_airflows_logs(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("reference", "told"),
+    ("reference", "printed"),
     [
         ({"connection": "absent"}, "there is no connection 'absent', which the variable A of the job's environment"),
         ({"connection": "tracker", "field": "schema"}, "the connection 'tracker' has no schema, which the variable A"),
@@ -102,13 +102,13 @@ def test_the_values_are_masked_in_airflows_logs(monkeypatch: pytest.MonkeyPatch)
         ({"variable": "absent"}, "there is no variable 'absent', which the variable A of the job's environment needs"),
     ],
 )
-def test_what_is_not_there_fails_the_task_in_one_line(reference: dict[str, str], told: str) -> None:
+def test_what_is_not_there_fails_the_task_in_one_line(reference: dict[str, str], printed: str) -> None:
     with pytest.raises(SecretMissing) as missing:
         with_secrets(options({"A": reference}))
-    assert str(missing.value).startswith(told)
+    assert str(missing.value).startswith(printed)
     assert "\n" not in str(missing.value)
     assert SECRET not in str(missing.value)
-    assert not missing.value.retryable, "another try finds no more"
+    assert not missing.value.retryable, "another attempt finds no more"
 
 
 @pytest.mark.parametrize("reference", [{"connection": "absent"}, {"variable": "absent"}])
@@ -130,7 +130,7 @@ def problems_of(tmp_path: Path, env: str, section: str = "docker") -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("env", "told"),
+    ("env", "printed"),
     [
         ("{}", "needs connection or variable"),
         ("{connection: a, variable: b}", "needs connection or variable"),
@@ -142,9 +142,9 @@ def problems_of(tmp_path: Path, env: str, section: str = "docker") -> list[str]:
         ("{secret: a, key: b}", "unknown key"),
     ],
 )
-def test_a_reference_that_is_none_is_refused_by_lint(tmp_path: Path, env: str, told: str) -> None:
+def test_a_reference_that_is_none_is_refused_by_lint(tmp_path: Path, env: str, printed: str) -> None:
     found = problems_of(tmp_path, env)
-    assert any(told in message for message in found), found
+    assert any(printed in message for message in found), found
 
 
 def test_the_deployment_says_which_ones_jobs_may_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,9 +196,9 @@ def test_a_secret_elsewhere_is_warned_about_too(tmp_path: Path, capsys: pytest.C
     key = "AKIA0123456789ABCDEF"
     write_model(tmp_path, "m", spec=f"model: m\ntrain: {{params: {{key: {key}}}}}\n")
     assert main(["lint", "--format", "github", str(tmp_path)]) == 0
-    told = capsys.readouterr().out
-    assert told.startswith("::warning ")
-    assert key not in told
+    printed = capsys.readouterr().out
+    assert printed.startswith("::warning ")
+    assert key not in printed
     assert main(["lint", "--format", "json", str(tmp_path)]) == 0
     (one,) = json.loads(capsys.readouterr().out)
     assert (one["severity"], one["where"]) == ("warning", "train.params.key")

@@ -93,8 +93,8 @@ def test_none_among_the_evaluations_is_a_failed_one():
 
 
 def test_a_failed_evaluation_is_left_out_with_what_it_failed_of():
-    told = [{"checkpoint": "train-000001", "error": "ValueError: spoilt"}, *evaluated(None, 0.5)]
-    selected = select_from(checkpoints=checkpoints(2), evaluations=told, metric="loss", mode="min")
+    reported = [{"checkpoint": "train-000001", "error": "ValueError: spoilt"}, *evaluated(None, 0.5)]
+    selected = select_from(checkpoints=checkpoints(2), evaluations=reported, metric="loss", mode="min")
     assert left_out(selected) == {1: "its evaluation failed: ValueError: spoilt"}
 
 
@@ -116,8 +116,8 @@ def test_what_a_job_returned_before_the_run_was_cleared_and_divided_anew_does_no
 
 
 def test_what_an_evaluation_took_is_passed_on():
-    told = [evaluated(0.5)[0] | {"seconds": 1.5, "startup_seconds": 4.0}]
-    (entry,) = select_from(checkpoints=checkpoints(1), evaluations=told, metric="loss", mode="min")["evaluations"]
+    reported = [evaluated(0.5)[0] | {"seconds": 1.5, "startup_seconds": 4.0}]
+    (entry,) = select_from(checkpoints=checkpoints(1), evaluations=reported, metric="loss", mode="min")["evaluations"]
     assert (entry["seconds"], entry["startup_seconds"]) == (1.5, 4.0)
 
 

@@ -16,7 +16,7 @@ SERVING = signature(1, {"x": FREE}, {"y": FREE})
 
 
 @pytest.mark.parametrize(
-    ("inputs", "outputs", "told"),
+    ("inputs", "outputs", "reported"),
     [
         ({"image": FREE}, {"y": FREE}, ["input 'x' (FP32 [-1, 4]) of version 1 is missing", "input 'image'"]),
         ({"x": FREE, "mask": FREE}, {"y": FREE}, ["input 'mask' (FP32 [-1, 4]) of version 2 is unknown to version 1"]),
@@ -28,10 +28,10 @@ SERVING = signature(1, {"x": FREE}, {"y": FREE})
         ({"x": FREE}, {"y": Tensor("FP64", (-1, 4))}, ["output 'y' is FP32 [-1, 4] in version 1, FP64 [-1, 4]"]),
     ],
 )
-def test_what_callers_would_meet_is_named_in_both_forms(inputs, outputs, told):
+def test_what_callers_would_meet_is_named_in_both_forms(inputs, outputs, reported):
     found = breaking_changes(serving=SERVING, new=signature(2, inputs, outputs))
-    assert len(found) == len(told)
-    for phrase, text in zip(told, found, strict=True):
+    assert len(found) == len(reported)
+    for phrase, text in zip(reported, found, strict=True):
         assert phrase in text
 
 

@@ -183,14 +183,14 @@ FAULTS += [
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_what_is_wrong_is_told_of_the_snapshot_as_of_the_folder(source, tmp_path, monkeypatch, fault):
+def test_what_is_wrong_is_reported_of_the_snapshot_as_of_the_folder(source, tmp_path, monkeypatch, fault):
     fault(models_of(source))
     snapshot = take(source, tmp_path / "snapshot")
     monkeypatch.chdir(source)
-    told = [str(problem) for problem in load_specs(models_of(source)).problems]
-    assert told
+    reported = [str(problem) for problem in load_specs(models_of(source)).problems]
+    assert reported
     loaded = load_specs(models_of(snapshot))
-    assert [str(problem) for problem in loaded.problems] == told
+    assert [str(problem) for problem in loaded.problems] == reported
     assert loaded.specs.keys() == load_specs(models_of(source)).specs.keys()
 
 

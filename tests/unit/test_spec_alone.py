@@ -103,9 +103,9 @@ def test_a_link_out_of_the_models_shows_nothing_of_its_target(
     (models / "bad" / name).symlink_to(tmp_path / "secret")
     assert list(load_specs(models).specs) == ["good"]
     assert main(["lint", str(models)]) == 1
-    told = capsys.readouterr().out
-    assert f"bad/{name}  this is a link that leads out of the folder of the models." in told
-    assert "password" not in told
+    printed = capsys.readouterr().out
+    assert f"bad/{name}  this is a link that leads out of the folder of the models." in printed
+    assert "password" not in printed
 
 
 def test_a_pipe_in_place_of_the_python_is_not_waited_for(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_the_second_of_two_models_with_one_name_is_a_problem(tmp_path: Path) -> 
     assert str(first / "model.yaml") in loaded.problems[0].what
 
 
-def test_a_copied_folder_is_told_from_its_original(tmp_path: Path) -> None:
+def test_a_copied_folder_is_reported_from_its_original(tmp_path: Path) -> None:
     write_model(tmp_path, "m")
     write_model(tmp_path, "m2", spec="model: m\n")
     loaded = load_specs(tmp_path)

@@ -66,7 +66,7 @@ def test_an_artifact_survives_xcom(store, source):
 
 
 @pytest.mark.parametrize("data", [{}, {"uri": "x", "digest": "y"}, {"uri": "x", "digest": "y", "size": None}, None])
-def test_what_is_no_artifact_is_told(data):
+def test_what_is_no_artifact_is_reported(data):
     with pytest.raises(ModelwayError, match="is not an artifact. Give a mapping with uri, digest and size"):
         Artifact.from_dict(data)
 
@@ -267,7 +267,7 @@ def test_an_artifact_that_is_gone_is_named(store, source, tmp_path):
     assert not (tmp_path / "copy").exists()
 
 
-def test_a_root_that_cannot_be_written_is_told(tmp_path, source):
+def test_a_root_that_cannot_be_written_is_reported(tmp_path, source):
     (tmp_path / "store").write_text("a file in its place")
     store = ArtifactStore(f"file://{tmp_path}/store")
     with pytest.raises(NotWritable, match="MODELWAY_ARTIFACT_ROOT") as caught:

@@ -1,4 +1,4 @@
-"""The charts of a version: what is drawn, and that the numbers told are those of the record."""
+"""The charts of a version: what is drawn, and that the numbers shown are those of the record."""
 
 import re
 
@@ -36,7 +36,7 @@ def test_charts_of_every_kind_are_drawn_and_hold_no_markup_of_a_model() -> None:
         assert " style=" not in text
 
 
-def test_a_figure_that_is_too_large_is_told_and_not_drawn() -> None:
+def test_a_figure_that_is_too_large_is_reported_and_not_drawn() -> None:
     names, points = ["0"] * 400, list(range(30_000))
     for kind, data, part in (
         ("matrix", {"rows": names, "columns": names, "values": [[1] * 400] * 400}, "160,000 cells"),
@@ -110,8 +110,8 @@ def test_the_charts_tell_the_numbers_that_the_record_has() -> None:
     for classes in (2, 3):
         for figure in predicted(classes=classes, rows=200):
             text = str(chart(figure))
-            told = re.findall(r">(?:AUC|AP) ([0-9.]+)", text)
-            assert told == [f"{curve['area']:.4g}" for curve in figure.data.get("curves", []) if "area" in curve]
+            reported = re.findall(r">(?:AUC|AP) ([0-9.]+)", text)
+            assert reported == [f"{curve['area']:.4g}" for curve in figure.data.get("curves", []) if "area" in curve]
             if figure.kind == "confusion":
                 cells = re.findall('<text class="number"[^>]*>([0-9]+)<', text)
                 assert list(map(int, cells)) == [value for row in figure.data["values"] for value in row]
@@ -131,14 +131,14 @@ def test_numbers_of_a_matrix_fit_their_cells() -> None:
     assert "a → d: -1e+300" in text
 
 
-def test_more_curves_than_colours_can_be_told_apart() -> None:
+def test_more_curves_than_colours_can_be_distinguished() -> None:
     curves = [{"name": str(number), "x": [0, 1], "y": [0, number]} for number in range(21)]
     text = str(chart(FigureRecord(name="f", kind="line", data={"curves": curves})))
     looks = re.findall('<polyline class="([^"]+)" points="[^"]*"><title>', text)
     assert len(set(looks)) == len(looks) == 21
 
 
-def test_importances_are_told_whole_with_the_less_important_ones_folded_away() -> None:
+def test_importances_are_reported_whole_with_the_less_important_ones_folded_away() -> None:
     names = [f"feature {number} <b>" for number in range(40)]
     shown = str(
         importance_bars(

@@ -48,8 +48,8 @@ CASES = {"members": too_many, "twice": twice, "bytes": too_large, "overlap": ove
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-@pytest.mark.parametrize(("told", "make"), CASES.items(), ids=CASES.keys())
-def test_nothing_is_unpacked_of_it(tmp_path, monkeypatch, told, make):
+@pytest.mark.parametrize(("reported", "make"), CASES.items(), ids=CASES.keys())
+def test_nothing_is_unpacked_of_it(tmp_path, monkeypatch, reported, make):
     monkeypatch.setattr(zip_limits, "MOST_MEMBERS", 10)
     monkeypatch.setattr(zip_limits, "SMALL_BYTES", 50_000)
     archive, to = make(tmp_path / "x.zip"), tmp_path / "to"
@@ -58,7 +58,7 @@ def test_nothing_is_unpacked_of_it(tmp_path, monkeypatch, told, make):
         (lambda: unpack_checked(archive=archive, to=to), VerificationError),
         (lambda: unpack_code_package(package=archive, to=to), InvalidModelCode),
     ):
-        with pytest.raises(error, match=f"is not unpacked: .*{told}"):
+        with pytest.raises(error, match=f"is not unpacked: .*{reported}"):
             unpack()
     assert not to.exists()
 

@@ -68,7 +68,7 @@ class RemoteLineage:
         while True:
             query = {"before": found[-1].number} if found else {}
             listed = _read(list[VersionSummary], self._get(f"models/{_segment(model)}", **query)["versions"])
-            # A server of an earlier modelway does not know where to go on, and begins again.
+            # A server of an earlier modelway does not know where to continue, and begins again.
             if found and listed and listed[0].number >= found[-1].number:
                 return found
             found += listed

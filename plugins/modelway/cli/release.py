@@ -232,7 +232,7 @@ def _wait(api: "AirflowApi", model: str, run_id: str) -> int:
 
 
 def _is_alive(api: "AirflowApi", running: "RolloutRecord") -> bool:
-    """Return whether the run of a rollout can go on; the next run's rollout closes one whose run has ended."""
+    """Return whether the run of a rollout can continue; the next run's rollout closes one whose run has ended."""
     dag_id, _, run_id = running.run_id.partition("/")
     try:
         return api.run_state(dag_id, run_id) in ("queued", "running")

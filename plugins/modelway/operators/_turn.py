@@ -52,7 +52,7 @@ def take_turn(
 
 
 def _over(context: Context, other: "RolloutRecord") -> str | None:
-    """Return why a rollout that is recorded as running is over, None while it may go on."""
+    """Return why a rollout that is recorded as running is over, None while it may continue."""
     dag_id, _, run_id = other.run_id.partition("/")
     try:
         state = str(context["ti"].get_dagrun_state(dag_id=dag_id, run_id=run_id))

@@ -44,10 +44,10 @@ def select_only(name: str, *, code: str, params: dict, per_job: int = 1, place: 
         )
 
         @task
-        def tell(selected: dict) -> str:
+        def report(selected: dict) -> str:
             return selected["checkpoint"]["id"]
 
-        tell(select.output)
+        report(select.output)
     return dag
 
 
