@@ -263,7 +263,7 @@ def lab(
         spec.write_text(spec.read_text() + f'datasets: {{rows: {{uri: "{root}/rows.csv"}}}}\n')
     watched = models / "watched" / "model.yaml"
     watched.write_text(watched.read_text() + f'datasets: {{rows: {{uri: "{root}/rows.npz"}}}}\n')
-    options = {"storage": {"uri": (root / "bucket").as_uri()}, "platform": {"region": "us-central1"}}
+    options = {"image": "job", "storage": {"uri": (root / "bucket").as_uri()}, "platform": {"region": "us-central1"}}
     environment = {
         **metrics.settings,
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
