@@ -62,10 +62,11 @@ def signalled(home):
 
     def execute(one: Task, number: signal.Signals = signal.SIGTERM) -> Any:
         operator = TrainModelOperator(task_id="train", **one.given)
-        before = signal.signal(signal.SIGTERM, lambda *given: operator.on_kill())
+        before, struck = signal.signal(signal.SIGTERM, lambda *given: operator.on_kill()), threading.Event()
 
         def strike() -> None:
-            wait_for(lambda: list(home.glob("jobs/**/tries.txt")), what="the job")
+            wait_for(lambda: any("tries.txt" in files for *_, files in os.walk(home / "jobs")), what="the job")
+            struck.set()
             os.kill(os.getpid(), number)
 
         thread = threading.Thread(target=strike)
@@ -75,6 +76,7 @@ def signalled(home):
         finally:
             thread.join()
             signal.signal(signal.SIGTERM, before)
+            assert struck.is_set(), "what ended the task was no signal of this test"
 
     return execute
 
