@@ -89,6 +89,8 @@ def test_reading_specs_imports_little(tmp_path: Path) -> None:
     members = {".".join(name.split(".")[3:]) for name in ours if name.split(".")[1] in PORTS}
     assert members <= {"", "member", "section", "launchers", "settings"}
     assert {name for name in ours if name.startswith("modelway.platforms.")} <= {
+        "modelway.platforms.google",
+        "modelway.platforms.google.forms",
         "modelway.platforms.kubernetes",
         "modelway.platforms.kubernetes.patch",
         "modelway.platforms.processes",
