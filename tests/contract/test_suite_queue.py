@@ -69,9 +69,18 @@ def test_one_step_at_a_time_has_what_they_use():
     assert order(steps) == [(0, "two"), (0, "three"), (20, "one")]
 
 
-def test_what_runs_alone_begins_when_all_others_have_ended():
-    steps = [step("alone", 90, alone=True), step("one", 5), step("two", 9, waits=True)]
-    assert order(steps) == [(0, "two"), (0, "one"), (9, "alone")]
+def test_a_quiet_step_comes_first_and_beside_it_what_computes_on_the_other_cores():
+    steps = [
+        step("waits", 50, waits=True),
+        step("start", 3, waits=True),
+        step("quiet", 20, waits=True, needs="start", quiet=True),
+        *(step(name, seconds) for name, seconds in (("a", 9), ("b", 8), ("c", 7), ("d", 6))),
+    ]
+    assert order(steps) == [
+        *((0, "start"), (0, "a"), (3, "quiet"), (9, "b"), (17, "c")),
+        *((23, "waits"), (23, "d")),
+    ]
+    assert order(steps, cores=1)[:3] == [(0, "start"), (3, "quiet"), (23, "waits")]
 
 
 def test_a_step_gets_what_the_one_that_it_needs_printed(tmp_path):

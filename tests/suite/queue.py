@@ -1,5 +1,7 @@
 """Run steps, the longest first: one per core that computes, four more that wait, each after what it needs.
 
+A quiet step comes before all: only steps that compute run beside it, and one core is left to it.
+
 Tests that failed beside others are run once more, alone, when all has ended: a test that passes then is named as
 unsteady. On two cores that several steps share, a wait may be too short; what is wrong fails twice.
 """
@@ -72,17 +74,18 @@ def next_step(waiting: Sequence[Step], running: Sequence[Step], *, cores: int) -
 
     What waits has places of its own, and another one only where nothing that computes is ready.
     """
-    if any(step.alone for step in running) or len(running) >= cores + RESTING:
-        return None
     unended = {step.name for step in (*waiting, *running)}
     used = {step.uses for step in running} - {""}
     ready = [step for step in waiting if step.needs not in unended and step.uses not in used]
-    ready = [step for step in ready if not step.alone or not running]
-    if not all(step.alone for step in ready):
-        ready = [step for step in ready if not step.alone]
     ready.sort(key=lambda step: priority(step, waiting), reverse=True)
     computing = [step for step in ready if not step.waits]
     resting = [step for step in ready if step.waits]
+    for quiet in (step for step in (*running, *waiting) if step.quiet):
+        # It comes first, after what it needs.
+        first = [step for step in ready if step is quiet or step.name == quiet.needs]
+        return next(iter(first or computing), None) if first or len(running) < cores else None
+    if len(running) >= cores + RESTING:
+        return None
     if resting and not (computing and sum(step.waits for step in running) >= RESTING):
         return resting[0]
     return computing[0] if computing and sum(not step.waits for step in running) < cores else None

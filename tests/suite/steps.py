@@ -35,8 +35,8 @@ class Step:
     """whether it runs also where that step failed"""
     uses: str = ""
     """what one step at a time may use"""
-    alone: bool = False
-    """whether it runs when all others have ended"""
+    quiet: bool = False
+    """whether it comes first, and only what computes runs beside it, on the other cores"""
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -202,6 +202,6 @@ STEPS = (
         waits=True,
         needs=START,
         without=True,
-        alone=True,
+        quiet=True,
     ),
 )

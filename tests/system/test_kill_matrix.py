@@ -1,6 +1,6 @@
 """Whatever part of Airflow or of the cluster is killed, at whatever step: one job runs to its end, the task is right.
 
-Airflow's timeouts are short here, so that its parts take one another for dead in seconds: nothing may run beside it.
+Airflow's timeouts are short here, so that its parts take one another for dead in seconds: a core is left to it.
 """
 
 from collections.abc import Callable, Iterator
