@@ -1,4 +1,4 @@
-"""Run steps, the longest first: one per core that computes, four more that wait, each after what it needs.
+"""Run steps, the longest first: one per core that computes, three more that wait, each after what it needs.
 
 A quiet step comes before all: only steps that compute run beside it, and one core is left to it.
 
@@ -50,8 +50,8 @@ class Outcome:
 MOST_REPEATED = 10
 #: pytest's exit status
 TESTS_FAILED = 1
-#: how many steps that wait run beside one per core: they use a third of a core each
-RESTING = 4
+#: how many steps that wait run beside one per core: they use a third of a core each, and more of it the more there are
+RESTING = 3
 #: what the second run of a step's failed tests is called after it
 AGAIN = " again"
 
