@@ -11,8 +11,8 @@ from matrix_result import Result, finished, stopped
 POSITION_SECONDS = 240.0
 #: a scheduler that hangs is noticed after two minutes and started again
 FINISH_SECONDS = 480.0
-#: in this time nothing is left of a job that a user has stopped
-STOP_SECONDS = 60.0
+#: in this time nothing is left of a job that a user has stopped; a busy scheduler takes a minute to see it
+STOP_SECONDS = 180.0
 #: limit of the runs of matrix-timeout, which Airflow itself ends; they start just before the fault strikes
 LIMIT_SECONDS = 45.0
 #: each question costs Airflow's API and the cluster's up to 0.1 CPU s
