@@ -5,7 +5,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,11 +24,9 @@ from modelway.endpoints.gateway.runtime_socket import Runtime
 from modelway.errors import EndpointNotReady
 
 
-@pytest.fixture
-def haproxy(tmp_path: Path) -> Iterator[tuple[Path, list[str]]]:
-    """A socket that answers as HAProxy does, and what it received."""
-    path, received = tmp_path / "sock", list[str]()
-    answers = {"prepare map plan.map": "New version created: 7\n", "add map @7 plan.map bad 1": "no such map\n"}
+@contextmanager
+def answering(path: Path, received: list[str], answer: Callable[[str], str]) -> Iterator[None]:
+    """Answer commands at a socket, as HAProxy does, and note each before it is answered."""
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         server.listen()
@@ -40,13 +39,22 @@ def haproxy(tmp_path: Path) -> Iterator[tuple[Path, list[str]]]:
                     return
                 with connection:
                     received.append(connection.recv(4096).decode().strip())
-                    connection.sendall((answers.get(received[-1], "") + "\n").encode())
+                    connection.sendall(answer(received[-1]).encode())
 
         thread = threading.Thread(target=serve)
         thread.start()
-        yield path, received
+        yield
         server.shutdown(socket.SHUT_RDWR)
         thread.join()
+
+
+@pytest.fixture
+def haproxy(tmp_path: Path) -> Iterator[tuple[Path, list[str]]]:
+    """A socket that answers as HAProxy does, and what it received."""
+    path, received = tmp_path / "sock", list[str]()
+    answers = {"prepare map plan.map": "New version created: 7\n", "add map @7 plan.map bad 1": "no such map\n"}
+    with answering(path, received, lambda command: answers.get(command, "") + "\n"):
+        yield path, received
 
 
 def asked(request: Mapping[str, object]) -> dict[str, object]:
@@ -168,29 +176,12 @@ def test_servers_are_waited_for_until_one_of_each_group_is_up(tmp_path: Path) ->
         return "\n".join(["# pxname,svname,status", *rows]).format(*states) + "\n"
 
     states = [("DOWN", "DOWN"), ("UP", "DOWN 1/2"), ("UP", "UP 1/2")]
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(path))
-        server.listen()
-
-        def serve() -> None:
-            while True:
-                try:
-                    connection, _ = server.accept()
-                except OSError:
-                    return
-                with connection:
-                    shown.append(connection.recv(4096).decode().strip())
-                    connection.sendall(stats(*states[min(len(shown), len(states)) - 1]).encode())
-
-        thread = threading.Thread(target=serve)
-        thread.start()
+    with answering(path, shown, lambda _: stats(*states[min(len(shown), len(states)) - 1])):
         up = [["slot0/main0", "slot0/main1"], ["slot1/main0"]]
         assert asked({"socket": str(path), "up": up, "patience": 60})["answers"] == []
         assert shown == ["show stat"] * 3
         asked({"socket": str(path), "up": [["slot0/main1"]], "patience": 0.2})
         assert len(shown) > 4
-        server.shutdown(socket.SHUT_RDWR)
-        thread.join()
 
 
 def test_a_gateway_that_does_not_answer_is_said(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A PostgreSQL whose disk is full: refused in words, nothing lost, and it continues when there is space again."""
+"""A PostgreSQL whose disk is full: refused with a reason, nothing lost, and it continues when there is space again."""
 
 import os
 import shutil

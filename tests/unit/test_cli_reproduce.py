@@ -197,24 +197,24 @@ def test_data_that_the_code_reported_is_checked_too(place: Path) -> None:
     (place / "more" / "a").write_text("a")
     (place / "one").write_text("1")
     one, more = (read_dataset(name="x", uri=str(place / name)).digest or "" for name in ("one", "more"))
-    reported = DatasetRecord(stage="second", name="told", uri=str(place / "one"), digest=one)
+    reported = DatasetRecord(stage="second", name="rows", uri=str(place / "one"), digest=one)
     folder = replace(reported, name="folder", uri=(place / "more").as_uri(), digest=more)
     bare = replace(reported, name="bare", digest=one.removeprefix("sha256:").upper())
     assert checked(place, reported, replace(reported, stage="third"), folder, bare) == ()
-    with pytest.raises(InvalidDataset, match="data set 'told' has changed"):
+    with pytest.raises(InvalidDataset, match="data set 'rows' has changed"):
         checked(place, replace(reported, digest=digest("other")))
     (place / "more" / "b").write_text("b")
     with pytest.raises(InvalidDataset, match="data set 'folder' has changed"):
         checked(place, reported, folder)
     (place / "one").unlink()
     for known in (one, None, "md5:0123"):
-        with pytest.raises(InvalidDataset, match="data set 'told' is not there"):
+        with pytest.raises(InvalidDataset, match="data set 'rows' is not there"):
             checked(place, replace(reported, digest=known))
 
 
 def test_what_cannot_be_checked_is_reported(place: Path) -> None:
     (place / "one").write_text("1")
-    reported = DatasetRecord(stage="second", name="told", uri=str(place / "one"))
+    reported = DatasetRecord(stage="second", name="rows", uri=str(place / "one"))
     own = replace(reported, uri=str(place / "home" / "jobs" / "m" / "out"), digest=digest("gone by now"))
     for data, why in (
         (reported, "the run reported no SHA-256 of it"),
@@ -227,7 +227,7 @@ def test_what_cannot_be_checked_is_reported(place: Path) -> None:
         (own, "it is in the folder of a job, which makes it again"),
     ):
         assert checked(place, data, replace(data, stage="third")) == (
-            f"data set 'told' ({data.uri or 'without an address'}) was not checked: {why}",
+            f"data set 'rows' ({data.uri or 'without an address'}) was not checked: {why}",
         )
     # Its own data set is checked, whatever more the code reports of it.
     assert checked(place, replace(reported, name="rows", uri=(place / "rows.csv").as_uri(), rows=5)) == ()

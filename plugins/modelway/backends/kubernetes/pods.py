@@ -106,13 +106,17 @@ def is_on_node(pod: Object) -> bool:
 
 def has_started(pod: Object) -> bool:
     """Whether a pod's container has been started, as far as its node has reported."""
-    return any((one.get("state") or {}).keys() & {"running", "terminated"} for one in containers(pod))
+    return any(map(_has_run, containers(pod)))
+
+
+def _has_run(container: Object) -> bool:
+    return bool((container.get("state") or {}).keys() & {"running", "terminated"})
 
 
 def cannot_start(pod: Object) -> bool:
     """Whether a pod is being deleted that never ran anything, since its image or what it mounts is missing."""
     every = (*init_containers(pod), *init_containers(pod, sidecars=True), *containers(pod))
-    began = any((one.get("state") or {}).keys() & {"running", "terminated"} or one.get("lastState") for one in every)
+    began = any(_has_run(one) or one.get("lastState") for one in every)
     return is_leaving(pod) and bool(waits(pod)) and not began
 
 

@@ -10,7 +10,7 @@ from modelway.backends.folders import generations
 from modelway.backends.folders.stored import StoredFolders
 from modelway.backends.vertex.bodies import Attempt, Document, custom_job
 from modelway.backends.vertex.rules import NO_GPUS, REQUEST_GPUS
-from modelway.backends.vertex.without_gpus import names_gpus, without_gpus
+from modelway.backends.vertex.without_gpus import of_job
 from modelway.errors import CapabilityMissing
 from modelway.platforms.google.machines import MachineSpec, machine_for
 
@@ -126,11 +126,7 @@ def _of_its_machines(options: Options) -> Options:
 
     :raises CapabilityMissing: it waits for GPUs, and requests none
     """
-    platform = options.platform
-    if options.gpu:
-        return options
-    if names_gpus(platform):
-        return replace(options, platform=without_gpus(platform))
-    if platform.get("strategy") == "FLEX_START":
+    platform = of_job(options.platform, gpu=options.gpu)
+    if not options.gpu and platform.get("strategy") == "FLEX_START":
         raise CapabilityMissing(NO_GPUS, do=REQUEST_GPUS)
-    return options
+    return replace(options, platform=platform)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from modelway.backends.vertex.without_gpus import names_gpus, without_gpus
+from modelway.backends.vertex.without_gpus import names_gpus, of_job
 from modelway.errors import CapabilityMissing
 from modelway.fields.refusal import KeyPath, Refusal
 from modelway.fields.units import parse_duration, parse_size
@@ -31,7 +31,7 @@ def refused(spec: Mapping[str, Any], section: KeyPath) -> Iterator[tuple[KeyPath
     resources |= _mapping(job.get("resources"))
     if _requests_gpus({key: value for key, value in spec.items() if key != "endpoint"}):
         # Other jobs have the machines with GPUs.
-        own = own if resources.get("gpu") or not names_gpus(own) else without_gpus(own)
+        own = of_job(own, gpu=resources.get("gpu"))
     elif own.get("accelerator"):
         yield ("vertex", "accelerator"), Refusal("no job requests a GPU", do="Set resources.gpu, or remove it")
     elif own.get("strategy") == "FLEX_START" and not names_gpus(own):

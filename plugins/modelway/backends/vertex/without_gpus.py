@@ -19,8 +19,10 @@ def names_gpus(section: Mapping[str, Any]) -> bool:
     return bool(section.get("accelerator") or (isinstance(machine, str) and gpus_of(machine)))
 
 
-def without_gpus(section: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a section whose machines have GPUs as it is for a job without."""
+def of_job(section: Mapping[str, Any], *, gpu: object) -> Mapping[str, Any]:
+    """Return a section as it is for a job with so many GPUs: without any, it names no machines that have some."""
+    if gpu or not names_gpus(section):
+        return section
     kept = {key: value for key, value in section.items() if key not in _OF_GPUS}
     if section.get("strategy") == "FLEX_START":
         kept["strategy"] = "STANDARD"

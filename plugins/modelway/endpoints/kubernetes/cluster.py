@@ -192,15 +192,15 @@ class ClusterObjects:
 
     def wait_gone(self, *, timeout: float, **labels: str) -> None:
         """Wait until no such pod is left, ``timeout`` seconds at most."""
-        end = time.monotonic() + timeout
-        while self.pods(**labels) and time.monotonic() < end:
-            self.renew()
-            time.sleep(_PAUSE)
+        self._wait(lambda: not self.pods(**labels), timeout)
 
     def wait_ended(self, *, timeout: float, **labels: str) -> None:
         """Wait until nothing runs in such pods, ``timeout`` seconds at most; a node may name them for a minute more."""
+        self._wait(lambda: all(map(waiting.has_ended, self.pods(**labels))), timeout)
+
+    def _wait(self, is_over: Callable[[], bool], timeout: float) -> None:
         end = time.monotonic() + timeout
-        while not all(map(waiting.has_ended, self.pods(**labels))) and time.monotonic() < end:
+        while not is_over() and time.monotonic() < end:
             self.renew()
             time.sleep(_PAUSE)
 

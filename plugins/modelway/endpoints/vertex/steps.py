@@ -83,11 +83,12 @@ def next_step(desired: Desired, seen: Seen | None, memory: Memory, *, patience: 
         return Start(path="endpoints", body=desired.endpoint(), params=params, what="the endpoint to be made")
     if seen.owner != desired.deployment:
         return Fail(error=_foreign(desired, seen))
-    if (fixed := _fixed(desired, seen)) is not None:
+    before = _applied(seen)
+    if (fixed := _fixed(desired, before)) is not None:
         return Fail(error=fixed)
     if memory.split is None:
         memory.split = seen.split
-    step = _time(desired, seen, memory) or _missing(desired, seen) or _split(desired, seen, memory)
+    step = _time(desired, before, memory) or _missing(desired, seen) or _split(desired, seen, memory)
     if seen.running and (isinstance(step, Start) or _gives_requests_anew(step, seen)):
         if memory.seconds(_OTHERS) > patience:
             do = "See in the console what runs on it, then deploy again; the split is as it was"
@@ -127,9 +128,8 @@ def _applied(seen: Seen) -> VertexEndpointSection | None:
         return None
 
 
-def _fixed(desired: Desired, seen: Seen) -> InvalidSpec | None:
+def _fixed(desired: Desired, before: VertexEndpointSection | None) -> InvalidSpec | None:
     """Return why an endpoint cannot become what is desired: its key was chosen when it was made."""
-    before = _applied(seen)
     if before is None or before.kms_key == desired.own.kms_key:
         return None
     key = before.kms_key
@@ -139,12 +139,12 @@ def _fixed(desired: Desired, seen: Seen) -> InvalidSpec | None:
     return InvalidSpec(what, where=f"endpoint {desired.spec.name}", do=do)
 
 
-def _time(desired: Desired, seen: Seen, memory: Memory) -> Start | None:
+def _time(desired: Desired, before: VertexEndpointSection | None, memory: Memory) -> Start | None:
     """Return what sets the time for answers, which no patch of the endpoint does."""
-    before, wanted = _applied(seen), desired.endpoint()
     is_set = before is None or before.answer_within_seconds == desired.own.answer_within_seconds
     if is_set or memory.has_set_time:
         return None
+    wanted = desired.endpoint()
     body = {key: wanted[key] for key in ("displayName", "clientConnectionConfig")}
     name = f"endpoints/{desired.spec.name}"
     what = "the time for answers to be set"

@@ -36,7 +36,8 @@ def converted(estimator: Any, inputs: Mapping[str, Any]) -> bytes:
     :raises ValueError: no converter knows a part of it; the message says which
     """
     try:
-        return _converted(estimator, inputs)
+        with _without_feature_names(estimator):
+            return _converted(estimator, inputs)
     except ValueError as error:
         if str(error).startswith("export: "):
             raise
@@ -65,13 +66,11 @@ def _converted(estimator: Any, inputs: Mapping[str, Any]) -> bytes:
         types = [(name, FloatTensorType([None, *array.shape[1:]])) for name, array in inputs.items()]
         make = {"lightgbm": onnxmltools.convert_lightgbm, "xgboost": onnxmltools.convert_xgboost}[library]
         options = {"zipmap": False} if library == "lightgbm" else {}
-        with _without_feature_names(estimator):
-            program = make(estimator, initial_types=types, name="model", target_opset=BOOSTER_OPSET, **options)
+        program = make(estimator, initial_types=types, name="model", target_opset=BOOSTER_OPSET, **options)
         return bytes(program.SerializeToString(deterministic=True))
     _register_boosters()
     try:
-        with _without_feature_names(estimator):
-            program = _program(estimator, inputs)
+        program = _program(estimator, inputs)
     except (MissingConverter, MissingShapeCalculator) as error:
         raise ValueError(
             f"export: no converter to ONNX knows a part of it: {str(error).strip().partition(chr(10))[0][:200]}. {_DO}"
@@ -153,7 +152,7 @@ def _parts(estimator: Any) -> Iterator[Any]:
 
 
 def _splits_words(estimator: Any) -> bool:
-    """Return whether an estimator counts words as scikit-learn splits them unless it is told otherwise."""
+    """Return whether an estimator counts words as scikit-learn splits them unless another way is set."""
     pattern = getattr(estimator, "token_pattern", None)
     plain = getattr(estimator, "tokenizer", None) is None and getattr(estimator, "analyzer", None) == "word"
     return pattern == r"(?u)\b\w\w+\b" and plain and hasattr(estimator, "vocabulary_")

@@ -1,10 +1,11 @@
 """The forms of Google Cloud's names in a spec: what has another form is refused before anything is sent."""
 
 import re
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Annotated
 
+from annotated_types import GroupedMetadata
 from pydantic import AfterValidator, Field, WithJsonSchema
 
 from modelway.fields.refusal import Refusal, shown
@@ -24,51 +25,42 @@ OWN_LABELS = ("modelway", "managed-by")
 MOST_LABELS = 40
 
 
-def _check(pattern: str, form: str, value: str) -> str:
-    if not re.fullmatch(pattern, value):
-        raise Refusal(f"{shown(value)} has another form", do=f"Write {form}")
-    return value
+@dataclass(frozen=True)
+class _Form(GroupedMetadata):
+    """The form of a text: what a spec's reader and its JSON schema hold it to."""
+
+    pattern: str
+    advice: str
+    """what to write, after the word itself"""
+
+    def __iter__(self) -> Iterator[object]:
+        """Give pydantic what it knows."""
+        yield AfterValidator(self._check)
+        yield WithJsonSchema({"type": "string", "pattern": self.pattern})
+
+    def _check(self, value: str) -> str:
+        if not re.fullmatch(self.pattern, value):
+            raise Refusal(f"{shown(value)} has another form", do=f"Write {self.advice}")
+        return value
 
 
-def _schema(pattern: str) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "pattern": pattern})
-
-
-Region = Annotated[str, AfterValidator(partial(_check, _REGION, "a region such as us-central1")), _schema(_REGION)]
-Project = Annotated[
-    str, AfterValidator(partial(_check, _PROJECT, "the project's id, such as my-project")), _schema(_PROJECT)
-]
-Account = Annotated[str, AfterValidator(partial(_check, _ACCOUNT, "its e-mail address")), _schema(_ACCOUNT)]
-Key = Annotated[
-    str, AfterValidator(partial(_check, _KEY, "projects/P/locations/R/keyRings/K/cryptoKeys/C")), _schema(_KEY)
-]
-Reservation = Annotated[
-    str,
-    AfterValidator(partial(_check, _RESERVATION, "projects/P/zones/Z/reservations/NAME")),
-    _schema(_RESERVATION),
-]
-Network = Annotated[
-    str, AfterValidator(partial(_check, _NETWORK, "projects/NUMBER/global/networks/NAME")), _schema(_NETWORK)
-]
+Region = Annotated[str, _Form(_REGION, "a region such as us-central1")]
+Project = Annotated[str, _Form(_PROJECT, "the project's id, such as my-project")]
+Account = Annotated[str, _Form(_ACCOUNT, "its e-mail address")]
+Key = Annotated[str, _Form(_KEY, "projects/P/locations/R/keyRings/K/cryptoKeys/C")]
+Reservation = Annotated[str, _Form(_RESERVATION, "projects/P/zones/Z/reservations/NAME")]
+Network = Annotated[str, _Form(_NETWORK, "projects/NUMBER/global/networks/NAME")]
 #: as Vertex AI names a model of GPUs; which ones there are grows
-Accelerator = Annotated[
-    str, AfterValidator(partial(_check, _ACCELERATOR, "it as Vertex AI does, such as NVIDIA_L4")), _schema(_ACCELERATOR)
-]
-
+Accelerator = Annotated[str, _Form(_ACCELERATOR, "it as Vertex AI does, such as NVIDIA_L4")]
 #: as Cloud Run names a model of GPUs
-InstanceAccelerator = Annotated[
-    str,
-    AfterValidator(partial(_check, _INSTANCE_ACCELERATOR, "it as Cloud Run does, such as nvidia-l4")),
-    _schema(_INSTANCE_ACCELERATOR),
-]
+InstanceAccelerator = Annotated[str, _Form(_INSTANCE_ACCELERATOR, "it as Cloud Run does, such as nvidia-l4")]
 
 
 def _labels(value: Mapping[str, str]) -> Mapping[str, str]:
     for key, text in value.items():
         if not re.fullmatch(_LABEL, key) or not re.fullmatch(_LABEL_VALUE, text):
             raise Refusal("has characters that a label cannot have", at=(key,), do="Use a-z, 0-9, _ and -, at most 63")
-        if key.startswith(OWN_LABELS):
-            own = next(prefix for prefix in OWN_LABELS if key.startswith(prefix))
+        if own := next(filter(key.startswith, OWN_LABELS), ""):
             raise Refusal(f"labels that begin with {own} are modelway's own", at=(key,), do="Rename it")
     return value
 
